@@ -1,0 +1,90 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+)
+
+// Next runs the rest of an attempt: further middleware and then the handler.
+// What is being run is found with [Current].
+type Next func(ctx context.Context) error
+
+// Middleware wraps an attempt: it may change the context, look at the error,
+// measure, or refuse to go on. It runs inside the attempt, so a panic in it is a
+// failure of the job.
+type Middleware func(next Next) Next
+
+// Handler is a kind bound to the function that runs it. Make one with [Kind.Do]
+// and give it to a worker.
+type Handler struct {
+	Definition Definition
+
+	err        error
+	run        func(ctx context.Context, payload []byte) ([]byte, error)
+	check      func(payload []byte) error
+	middleware []Middleware
+}
+
+// NewHandler binds a definition to a function on bytes, for adapters of other
+// handler types. check may be nil.
+func NewHandler(d Definition, run func(ctx context.Context, payload []byte) ([]byte, error), check func(payload []byte) error) Handler {
+	if d.Codec == nil {
+		d.Codec = JSON
+	}
+	return Handler{Definition: d, run: run, check: check}
+}
+
+// Err returns what is wrong with the kind's definition, or nil.
+func (h Handler) Err() error { return h.err }
+
+// Use returns the handler wrapped in further middleware, the first outermost.
+func (h Handler) Use(middleware ...Middleware) Handler {
+	h.middleware = append(append([]Middleware(nil), middleware...), h.middleware...)
+	return h
+}
+
+// Check decodes and validates a payload without running anything. The error
+// matches [ErrInvalid].
+func (h Handler) Check(payload []byte) error {
+	if h.check == nil {
+		return nil
+	}
+	return h.check(payload)
+}
+
+// Run executes one attempt and returns the encoded result. A panic comes back as
+// a *[PanicError].
+func (h Handler) Run(ctx context.Context, payload []byte) (result []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			result, err = nil, &PanicError{Value: v, Stack: string(debug.Stack())}
+		}
+	}()
+	next := Next(func(ctx context.Context) error {
+		result, err = h.run(ctx, payload)
+		return err
+	})
+	for i := len(h.middleware) - 1; i >= 0; i-- {
+		next = h.middleware[i](next)
+	}
+	if err := next(ctx); err != nil {
+		return nil, err
+	}
+	return result, nil
+}
+
+// PanicError is a panic in a handler, with its stack.
+type PanicError struct {
+	Value any
+	Stack string
+}
+
+// Error says what was panicked with.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// Unwrap returns the panic's value when it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}

@@ -1,0 +1,230 @@
+package jobs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// About says what is being run.
+type About struct {
+	Queue       string
+	Key         string
+	Kind        string
+	Incarnation string // tells a reused key's new job from the old one; kept through replay
+	Tenant      string
+	Headers     map[string]string // the producer's own
+	Attempt     int               // this execution, from 1
+	Step        string            // inside a step: its name
+}
+
+// Attempt is what steps and the other verbs need from whoever runs the job: the
+// worker, or a test kit. Application code does not call it. All methods are safe
+// for concurrent use.
+type Attempt interface {
+	// About says what is being run.
+	About() About
+	// Definition is the kind's.
+	Definition() Definition
+	// Enter reserves a step's name for this execution and returns the recorded
+	// output of an earlier one. A second Enter of a name is an error.
+	Enter(step string) (output []byte, recorded bool, err error)
+	// Commit records a step's output; once it has returned nil the step never
+	// runs again. ErrLost: another attempt owns the job by now.
+	Commit(ctx context.Context, step string, output []byte, started time.Time) error
+	// Progress returns what an earlier execution saved inside a step, or nil.
+	Progress(step string) []byte
+	// SaveProgress records progress inside a step.
+	SaveProgress(ctx context.Context, step string, data []byte) error
+}
+
+type contextKey int
+
+const (
+	attemptKey contextKey = iota
+	stepKey
+)
+
+// WithAttempt returns a context in which the verbs of this package work on a.
+// Workers and test kits call it.
+func WithAttempt(ctx context.Context, a Attempt) context.Context {
+	return context.WithValue(ctx, attemptKey, a)
+}
+
+func attemptFrom(ctx context.Context, verb string) (Attempt, error) {
+	a, ok := ctx.Value(attemptKey).(Attempt)
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", verb, ErrNoJob)
+	}
+	return a, nil
+}
+
+// Current says what is being run, and false outside of a job.
+func Current(ctx context.Context) (About, bool) {
+	a, ok := ctx.Value(attemptKey).(Attempt)
+	if !ok {
+		return About{}, false
+	}
+	about := a.About()
+	about.Step, _ = ctx.Value(stepKey).(string)
+	return about, true
+}
+
+// StepOption changes one step.
+type StepOption func(*stepSettings)
+
+type stepSettings struct{ timeout time.Duration }
+
+// Within bounds one step; its context ends after d.
+func Within(d time.Duration) StepOption { return func(s *stepSettings) { s.timeout = d } }
+
+// Step runs fn once in the life of the job and remembers its output: when the
+// job is run again, for whatever reason, the output is returned and fn is not
+// called. The output is recorded before Step returns.
+//
+// A crash after fn's effect and before the record makes fn run again, so give
+// the outside world the [IdempotencyKey] of the step's context.
+//
+// fn's own error is returned wrapped in a *[StepError]. Other errors match
+// [ErrLost] when another attempt owns the job by now, [ErrCancelled] when the
+// job was cancelled meanwhile, [ErrDuplicateStep] when the name was used before
+// in this execution, [ErrInvalid] for a bad name, [ErrNoJob] outside of a job:
+// return them.
+func Step[T any](ctx context.Context, name string, fn func(ctx context.Context) (T, error), options ...StepOption) (T, error) {
+	var zero T
+	a, err := attemptFrom(ctx, "step "+name)
+	if err != nil {
+		return zero, err
+	}
+	if err := CheckStep(name); err != nil {
+		return zero, Permanent(err)
+	}
+	output, recorded, err := a.Enter(name)
+	if err != nil {
+		return zero, fmt.Errorf("step %q: %w", name, err)
+	}
+	if recorded {
+		return decodeRecorded[T](a, name, output)
+	}
+	return runStep(ctx, a, name, fn, options)
+}
+
+func runStep[T any](ctx context.Context, a Attempt, name string, fn func(ctx context.Context) (T, error), options []StepOption) (T, error) {
+	var zero T
+	settings := stepSettings{timeout: a.Definition().StepTimeout}
+	for _, option := range options {
+		option(&settings)
+	}
+	stepCtx := context.WithValue(ctx, stepKey, name)
+	if settings.timeout > 0 {
+		var cancel context.CancelFunc
+		stepCtx, cancel = context.WithTimeout(stepCtx, settings.timeout)
+		defer cancel()
+	}
+	if err := context.Cause(stepCtx); err != nil {
+		return zero, &StepError{Step: name, Err: err}
+	}
+	started := time.Now()
+	value, err := fn(stepCtx)
+	if err != nil {
+		return zero, &StepError{Step: name, Err: err}
+	}
+	output, err := encodeOutput(a.Definition(), "output of step "+name, value)
+	if err != nil {
+		return zero, err
+	}
+	if err := a.Commit(ctx, name, output, started); err != nil {
+		return zero, fmt.Errorf("record step %q: %w", name, err)
+	}
+	return value, nil
+}
+
+func decodeRecorded[T any](a Attempt, name string, output []byte) (T, error) {
+	var value T
+	if err := a.Definition().Codec.Decode(output, &value); err != nil {
+		return value, Permanent(fmt.Errorf("recorded output of step %q does not decode as %T (has its type changed? raise the kind's version): %w", name, value, err))
+	}
+	return value, nil
+}
+
+// StepError is an error that came out of a step's function.
+type StepError struct {
+	Step string
+	Err  error
+}
+
+// Error names the step.
+func (e *StepError) Error() string { return fmt.Sprintf("step %q: %v", e.Step, e.Err) }
+
+// Unwrap returns the function's error.
+func (e *StepError) Unwrap() error { return e.Err }
+
+// Heartbeat saves progress inside a step (or inside the handler outside of any
+// step), so that the next execution can continue from it with [Progress]. The
+// record of a step's progress goes when the step ends. Call it as often as the
+// work is worth keeping; each call is one round trip.
+//
+// It returns an error matching [ErrLost] or [ErrCancelled] when the work is no
+// longer wanted: return it.
+func Heartbeat(ctx context.Context, progress any) error {
+	a, err := attemptFrom(ctx, "heartbeat")
+	if err != nil {
+		return err
+	}
+	step, _ := ctx.Value(stepKey).(string)
+	data, err := encodeOutput(a.Definition(), "progress", progress)
+	if err != nil {
+		return err
+	}
+	if err := a.SaveProgress(ctx, step, data); err != nil {
+		return fmt.Errorf("heartbeat: %w", err)
+	}
+	return nil
+}
+
+// Progress returns what an earlier execution of this step (or of the handler,
+// outside of any step) saved with [Heartbeat], and false when there is nothing.
+func Progress[T any](ctx context.Context) (T, bool, error) {
+	var value T
+	a, err := attemptFrom(ctx, "progress")
+	if err != nil {
+		return value, false, err
+	}
+	step, _ := ctx.Value(stepKey).(string)
+	data := a.Progress(step)
+	if data == nil {
+		return value, false, nil
+	}
+	if err := a.Definition().Codec.Decode(data, &value); err != nil {
+		return value, false, fmt.Errorf("progress does not decode as %T: %w", value, err)
+	}
+	return value, true, nil
+}
+
+// IdempotencyKey returns a text of 43 characters that is the same whenever this
+// step of this job is run, and different for every other step, key and
+// incarnation. Give it to the service a step calls, so that a step that runs
+// again has no second effect. Outside of a job it is empty.
+func IdempotencyKey(ctx context.Context) string {
+	about, ok := Current(ctx)
+	if !ok {
+		return ""
+	}
+	h := sha256.New()
+	for _, part := range []string{about.Queue, about.Key, about.Incarnation, about.Step} {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// stepOf returns the outermost step that an error came out of, or "".
+func stepOf(err error) string {
+	var step *StepError
+	if errors.As(err, &step) {
+		return step.Step
+	}
+	return ""
+}
