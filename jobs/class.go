@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,6 +38,15 @@ const (
 	ClassCrash       Class = "crash"       // the worker died; resume, no attempt used
 )
 
+func (c Class) known() bool {
+	switch c {
+	case ClassUnknown, ClassUnavailable, ClassThrottled, ClassTimeout, ClassTransient,
+		ClassPanic, ClassDenied, ClassInvalid, ClassExpired, ClassCrash:
+		return true
+	}
+	return false
+}
+
 // Classification is a class, and why.
 type Classification struct {
 	Class Class
@@ -51,9 +59,14 @@ type Classification struct {
 // Classify finds the class of an error by the first rule that matches: what the
 // author said (Permanent, RetryAfter, Pause, WithClass), panics, HTTP and gRPC
 // statuses, the network, TLS, timeouts, decoding, databases. A nil error is
-// ClassUnknown.
-func Classify(err error) Classification {
-	c := Classification{Class: ClassUnknown, Rule: "no rule matched"}
+// ClassUnknown, and so is an error whose own methods panic.
+func Classify(err error) (c Classification) {
+	defer func() {
+		if recover() != nil {
+			c = Classification{Class: ClassUnknown, Rule: "the error's own methods panic"}
+		}
+	}()
+	c = Classification{Class: ClassUnknown, Rule: "no rule matched"}
 	if err == nil {
 		return c
 	}
@@ -68,7 +81,7 @@ func Classify(err error) Classification {
 }
 
 var rules = []func(error) (Classification, bool){
-	byAuthor, byPanic, byHTTP, byGRPC, byTLS, byTimeout, byNetwork, byDecoding, byDatabase,
+	byAuthor, byPanic, byStore, byHTTP, byGRPC, byTLS, byTimeout, byNetwork, byDecoding, byDatabase,
 }
 
 func is(class Class, rule string) (Classification, bool) {
@@ -89,6 +102,14 @@ func byPanic(err error) (Classification, bool) {
 	var p *PanicError
 	if errors.As(err, &p) {
 		return is(ClassPanic, "panic")
+	}
+	return none()
+}
+
+// byStore knows this package's own sentinel, whatever made Redis unreachable.
+func byStore(err error) (Classification, bool) {
+	if errors.Is(err, ErrUnavailable) {
+		return is(ClassUnavailable, ErrUnavailable.Error())
 	}
 	return none()
 }
@@ -124,13 +145,16 @@ func CheckResponse(resp *http.Response) error {
 // ParseRetryAfter reads a Retry-After header, seconds or an HTTP date, bounded
 // to 24 h. Anything else is 0.
 func ParseRetryAfter(value string) time.Duration {
-	var wait time.Duration
-	if seconds, err := strconv.ParseInt(strings.TrimSpace(value), 10, 32); err == nil {
-		wait = time.Duration(seconds) * time.Second
-	} else if at, err := http.ParseTime(value); err == nil {
-		wait = time.Until(at)
+	const most = 24 * time.Hour
+	value = strings.TrimSpace(value)
+	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(max(seconds, 0), int64(most/time.Second))) * time.Second
 	}
-	return min(max(wait, 0), 24*time.Hour)
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return min(max(time.Until(at), 0), most)
 }
 
 func byHTTP(err error) (Classification, bool) {
@@ -139,14 +163,15 @@ func byHTTP(err error) (Classification, bool) {
 		return none()
 	}
 	c := Classification{Rule: "http " + strconv.Itoa(h.Status), Wait: h.RetryAfter}
+	if h.Status >= 400 && h.RetryAfter > 0 {
+		c.Class, c.Rule = ClassThrottled, c.Rule+" with Retry-After"
+		return c, true
+	}
 	switch h.Status {
 	case 429:
 		c.Class = ClassThrottled
 	case 502, 503, 504:
 		c.Class = ClassUnavailable
-		if h.RetryAfter > 0 {
-			c.Class = ClassThrottled
-		}
 	case 408:
 		c.Class = ClassTimeout
 	case 409, 425, 500:
@@ -207,12 +232,13 @@ func byTLS(err error) (Classification, bool) {
 		host      x509.HostnameError
 		invalid   x509.CertificateInvalidError
 		verify    *tls.CertificateVerificationError
-		alert     tls.AlertError
+		alert     tls.AlertError // over QUIC
+		op        *net.OpError   // over TCP: the alert's type is not exported
 	)
 	if errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &invalid) || errors.As(err, &verify) {
 		return is(ClassDenied, "bad certificate")
 	}
-	if errors.As(err, &alert) {
+	if errors.As(err, &alert) || errors.As(err, &op) && op.Op == "remote error" {
 		return is(ClassDenied, "tls alert")
 	}
 	return none()
@@ -258,8 +284,9 @@ func byDecoding(err error) (Classification, bool) {
 		syntax      *json.SyntaxError
 		mismatch    *json.UnmarshalTypeError
 		unsupported *json.UnsupportedTypeError
+		value       *json.UnsupportedValueError
 	)
-	if errors.As(err, &syntax) || errors.As(err, &mismatch) || errors.As(err, &unsupported) {
+	if errors.As(err, &syntax) || errors.As(err, &mismatch) || errors.As(err, &unsupported) || errors.As(err, &value) {
 		return is(ClassInvalid, "json")
 	}
 	if errors.Is(err, ErrInvalid) {
@@ -285,47 +312,4 @@ func byDatabase(err error) (Classification, bool) {
 		return is(ClassTransient, "deadlock")
 	}
 	return none()
-}
-
-// Bounds of a stored failure, in bytes.
-const (
-	maxMessage = 1 << 10
-	maxStack   = 8 << 10
-)
-
-var secretsInURL = regexp.MustCompile(`(://)[^/@\s"]+@|\?[^\s"']+`)
-
-// NewFailure makes the record of an error: classified, its text cut to 1 KiB and
-// cleared of control characters, URL credentials and URL queries.
-func NewFailure(err error, at time.Time, worker string, attempt int) (Failure, Classification) {
-	c := Classify(err)
-	f := Failure{Class: c.Class, Rule: c.Rule, Message: cleanText(err.Error(), maxMessage), Step: c.Step, At: at.UTC(), Worker: worker, Attempt: attempt}
-	var p *PanicError
-	if errors.As(err, &p) {
-		f.Stack = cut(p.Stack, maxStack)
-	}
-	return f, c
-}
-
-func cleanText(text string, most int) string {
-	text = secretsInURL.ReplaceAllStringFunc(text, func(found string) string {
-		if found[0] == '?' {
-			return "?..."
-		}
-		return "://...@"
-	})
-	text = strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || r >= ' ' && r != 127 {
-			return r
-		}
-		return ' '
-	}, strings.ToValidUTF8(text, "?"))
-	return cut(text, most)
-}
-
-func cut(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most-3], "") + "..."
 }

@@ -2,12 +2,13 @@ package jobs
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"io"
-	"math"
 	"strconv"
+	"strings"
 )
 
 // Codec turns payloads, step outputs, progress and results into the bytes that
@@ -38,7 +39,7 @@ func (jsonCodec) Encode(v any) ([]byte, error) { return json.Marshal(v) }
 func (jsonCodec) Decode(data []byte, v any) error { return json.Unmarshal(data, v) }
 
 // Digest returns the hex SHA-256 of the kind and of the payload's canonical form:
-// JSON with sorted members, no white space and numbers in their shortest form;
+// JSON with sorted members, no white space and numbers in one exact form;
 // any other bytes as they are.
 func Digest(kind string, payload []byte) string {
 	h := sha256.New()
@@ -54,7 +55,10 @@ func canonical(payload []byte) []byte {
 	decoder := json.NewDecoder(bytes.NewReader(payload))
 	decoder.UseNumber()
 	var v any
-	if decoder.Decode(&v) != nil || decoder.More() {
+	if decoder.Decode(&v) != nil {
+		return payload
+	}
+	if _, err := decoder.Token(); err != io.EOF {
 		return payload
 	}
 	out, err := json.Marshal(shortNumbers(v))
@@ -64,8 +68,8 @@ func canonical(payload []byte) []byte {
 	return out
 }
 
-// shortNumbers rewrites numbers to their shortest exact form, so that 1, 1.0 and
-// 1e0 digest alike; numbers that a float64 cannot hold exactly are left as text.
+// shortNumbers rewrites numbers to one exact form, so that 1, 1.0 and 1e0 digest
+// alike and no two values do.
 func shortNumbers(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -77,10 +81,32 @@ func shortNumbers(v any) any {
 			v[i] = shortNumbers(element)
 		}
 	case json.Number:
-		f, err := v.Float64()
-		if err == nil && math.Abs(f) < 1<<53 {
-			return json.Number(strconv.FormatFloat(f, 'f', -1, 64))
-		}
+		return shortNumber(v)
 	}
 	return v
+}
+
+// shortNumber moves all significant digits before the exponent: 1.50 is 15e-1.
+// It works on the text, so it loses nothing; an exponent beyond 32 bits stays as
+// it is.
+func shortNumber(n json.Number) json.Number {
+	mantissa, exponent, _ := strings.Cut(strings.ToLower(string(n)), "e")
+	power, err := strconv.ParseInt(cmp.Or(exponent, "0"), 10, 32)
+	if err != nil {
+		return n
+	}
+	digits, negative := strings.CutPrefix(mantissa, "-")
+	whole, fraction, _ := strings.Cut(digits, ".")
+	digits = strings.TrimLeft(whole+fraction, "0")
+	short := strings.TrimRight(digits, "0")
+	if short == "" {
+		return "0"
+	}
+	if power += int64(len(digits) - len(short) - len(fraction)); power != 0 {
+		short += "e" + strconv.FormatInt(power, 10)
+	}
+	if negative {
+		short = "-" + short
+	}
+	return json.Number(short)
 }

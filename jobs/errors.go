@@ -87,7 +87,7 @@ func invalidPayload(err error) error {
 	return &overrideError{err: &payloadError{err}, class: ClassInvalid, rule: "payload"}
 }
 
-// payloadError makes a decoding or validation error match ErrInvalid.
+// payloadError makes an encoding, decoding or validation error match ErrInvalid.
 type payloadError struct{ err error }
 
 func (e *payloadError) Error() string        { return e.err.Error() }

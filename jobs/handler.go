@@ -1,9 +1,11 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 )
 
 // Next runs the rest of an attempt: further middleware and then the handler.
@@ -27,12 +29,22 @@ type Handler struct {
 }
 
 // NewHandler binds a definition to a function on bytes, for adapters of other
-// handler types. check may be nil.
+// handler types. check may be nil. A codec and bounds that d leaves at zero take
+// their defaults.
 func NewHandler(d Definition, run func(ctx context.Context, payload []byte) ([]byte, error), check func(payload []byte) error) Handler {
 	if d.Codec == nil {
 		d.Codec = JSON
 	}
-	return Handler{Definition: d, run: run, check: check}
+	d.MaxPayload = cmp.Or(d.MaxPayload, DefaultMaxPayload)
+	d.MaxOutput = cmp.Or(d.MaxOutput, DefaultMaxOutput)
+	checked := func(ctx context.Context, payload []byte) ([]byte, error) {
+		result, err := run(ctx, payload)
+		if err != nil {
+			return nil, err
+		}
+		return result, checkOutput(d, "result", result)
+	}
+	return Handler{Definition: d, err: CheckKind(d.Name), run: checked, check: check}
 }
 
 // Err returns what is wrong with the kind's definition, or nil.
@@ -45,22 +57,29 @@ func (h Handler) Use(middleware ...Middleware) Handler {
 }
 
 // Check decodes and validates a payload without running anything. The error
-// matches [ErrInvalid].
-func (h Handler) Check(payload []byte) error {
+// matches [ErrInvalid]; so does a panic in the payload's own methods.
+func (h Handler) Check(payload []byte) (err error) {
 	if h.check == nil {
 		return nil
 	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = invalidPayload(&PanicError{Value: v, Stack: string(debug.Stack())})
+		}
+	}()
 	return h.check(payload)
 }
 
 // Run executes one attempt and returns the encoded result. A panic comes back as
 // a *[PanicError].
 func (h Handler) Run(ctx context.Context, payload []byte) (result []byte, err error) {
+	var panicked atomic.Pointer[string]
 	defer func() {
 		if v := recover(); v != nil {
-			result, err = nil, &PanicError{Value: v, Stack: string(debug.Stack())}
+			result, err = nil, &PanicError{Value: v, Stack: string(debug.Stack()), step: panicked.Load()}
 		}
 	}()
+	ctx = context.WithValue(ctx, panickedKey, &panicked)
 	next := Next(func(ctx context.Context) error {
 		result, err = h.run(ctx, payload)
 		return err
@@ -78,6 +97,8 @@ func (h Handler) Run(ctx context.Context, payload []byte) (result []byte, err er
 type PanicError struct {
 	Value any
 	Stack string
+
+	step *string // the outermost step it came out of
 }
 
 // Error says what was panicked with.

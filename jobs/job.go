@@ -49,8 +49,8 @@ func (q QueueOption) defines(d *Definition) error {
 }
 
 func (q QueueOption) makes(j *Job) error {
-	j.Queue = string(q)
-	return CheckQueue(j.Queue)
+	j.Queue = string(q) // checked with the rest of the job
+	return nil
 }
 
 // RetentionOption is returned by [Retention]; it serves [Define] and [Kind.New].
@@ -87,7 +87,7 @@ func Delay(d time.Duration) JobOption {
 func At(t time.Time) JobOption {
 	return jobOption(func(j *Job) error {
 		j.At = t
-		if year := t.UTC().Year(); t.IsZero() || year < 1970 || year > 9999 {
+		if year := t.UTC().Year(); year < 1970 || year > 9999 {
 			return &InvalidError{Field: "at", Value: t.String(), Bound: "a time from 1970 to 9999"}
 		}
 		return nil
@@ -98,8 +98,8 @@ func At(t time.Time) JobOption {
 func Deadline(t time.Time) JobOption {
 	return jobOption(func(j *Job) error {
 		j.Deadline = t
-		if !t.After(time.Unix(0, 0)) {
-			return &InvalidError{Field: "deadline", Value: t.String(), Bound: "a time after 1970"}
+		if !t.After(time.Unix(0, 0)) || t.UTC().Year() > 9999 {
+			return &InvalidError{Field: "deadline", Value: t.String(), Bound: "a time from 1970 to 9999"}
 		}
 		return nil
 	})
@@ -146,14 +146,19 @@ func checkHeader(name, value string) error {
 }
 
 // Raw makes a job from a payload that is JSON already, for callers that do not
-// have the kind's types: the HTTP API and the command line.
+// have the kind's types: the HTTP API and the command line. A codec other than
+// JSON encodes it as a json.RawMessage.
 func Raw(d Definition, key string, payload json.RawMessage, options ...JobOption) Job {
 	j := newJob(d, key, options)
 	if len(payload) == 0 {
 		payload = json.RawMessage("null")
 	}
 	if !json.Valid(payload) {
-		j.err = errors.Join(j.err, &InvalidError{Field: "payload", Value: string(payload), Bound: "valid JSON"})
+		j.err = errors.Join(j.err, &InvalidError{Field: "payload", Value: fmt.Sprintf("of %d bytes", len(payload)), Bound: "valid JSON"})
+		return j
+	}
+	if _, plain := d.Codec.(jsonCodec); !plain && d.Codec != nil {
+		j.encode(d, payload)
 		return j
 	}
 	j.Payload = payload
@@ -179,14 +184,16 @@ func newJob(d Definition, key string, options []JobOption) Job {
 func (j *Job) encode(d Definition, payload any) {
 	data, err := d.Codec.Encode(payload)
 	if err != nil {
-		j.err = errors.Join(j.err, fmt.Errorf("encode payload of kind %q: %w", d.Name, err))
+		j.err = errors.Join(j.err, &payloadError{fmt.Errorf("encode payload of kind %q: %w", d.Name, err)})
 		return
 	}
 	j.Payload = data
 	j.err = errors.Join(j.err, checkPayload(d, data))
 	if digester, ok := d.Codec.(Digester); ok {
 		j.Digest, err = digester.Digest(d.Name, payload)
-		j.err = errors.Join(j.err, err)
+		if err != nil {
+			j.err = errors.Join(j.err, &payloadError{fmt.Errorf("digest payload of kind %q: %w", d.Name, err)})
+		}
 		return
 	}
 	j.Digest = Digest(d.Name, data)

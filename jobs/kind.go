@@ -54,13 +54,16 @@ func Retry(s Schedule) Option {
 
 // RetryClass sets the schedule for one class of failure, instead of the kind's
 // own or the class's default. The attempts counted are those that failed with
-// that class.
+// that class; for unavailable and throttled, the waits in a row.
 func RetryClass(c Class, s Schedule) Option {
 	return defineOption(func(d *Definition) error {
 		if d.ClassRetry == nil {
 			d.ClassRetry = map[Class]Schedule{}
 		}
 		d.ClassRetry[c] = s
+		if !c.known() {
+			return &InvalidError{Field: "retry class", Value: string(c), Bound: "one of the classes of this package"}
+		}
 		return s.check("retry " + string(c))
 	})
 }
@@ -124,10 +127,10 @@ func MaxOutput(bytes int) Option {
 // result. Producer and worker must use the same.
 func WithCodec(c Codec) Option {
 	return defineOption(func(d *Definition) error {
-		d.Codec = c
 		if c == nil {
 			return &InvalidError{Field: "codec", Value: "nil", Bound: "a codec"}
 		}
+		d.Codec = c
 		return nil
 	})
 }
@@ -173,8 +176,8 @@ func (k Kind[P, R]) New(key string, payload P, options ...JobOption) Job {
 		j.err = k.err
 		return j
 	}
-	if err := validate(payload); err != nil && j.err == nil {
-		j.err = fmt.Errorf("payload of kind %q: %w", k.definition.Name, err)
+	if err := validate(&payload); err != nil {
+		j.err = errors.Join(j.err, &payloadError{fmt.Errorf("payload of kind %q: %w", k.definition.Name, err)})
 	}
 	j.encode(k.definition, payload)
 	return j
@@ -189,7 +192,7 @@ func (k Kind[P, R]) Do(fn func(ctx context.Context, payload P) (R, error), middl
 		if err := codec.Decode(payload, &p); err != nil {
 			return p, invalidPayload(fmt.Errorf("payload does not decode as %T: %w", p, err))
 		}
-		if err := validate(p); err != nil {
+		if err := validate(&p); err != nil {
 			return p, invalidPayload(fmt.Errorf("payload: %w", err))
 		}
 		return p, nil
@@ -238,17 +241,28 @@ func encodeOutput(d Definition, what string, v any) ([]byte, error) {
 	if err != nil {
 		return nil, Permanent(fmt.Errorf("encode %s: %w", what, err))
 	}
-	if len(data) > d.MaxOutput {
-		return nil, Permanent(&InvalidError{
-			Field: what, Value: fmt.Sprintf("of %d bytes", len(data)), Bound: fmt.Sprintf("at most %d bytes", d.MaxOutput),
-		})
+	if err := checkOutput(d, what, data); err != nil {
+		return nil, err
 	}
 	return data, nil
 }
 
-// validate calls the payload's own Validate method, if it has one.
-func validate(payload any) error {
-	if v, ok := payload.(interface{ Validate() error }); ok {
+func checkOutput(d Definition, what string, data []byte) error {
+	if len(data) > d.MaxOutput {
+		return Permanent(&InvalidError{
+			Field: what, Value: fmt.Sprintf("of %d bytes", len(data)), Bound: fmt.Sprintf("at most %d bytes", d.MaxOutput),
+		})
+	}
+	return nil
+}
+
+// validate calls the payload's own Validate method, if P or *P has one.
+func validate[P any](payload *P) error {
+	type validator interface{ Validate() error }
+	if v, ok := any(payload).(validator); ok {
+		return v.Validate()
+	}
+	if v, ok := any(*payload).(validator); ok { // P is a pointer or an interface
 		return v.Validate()
 	}
 	return nil
@@ -274,7 +288,7 @@ func shapeOf(t reflect.Type, seen map[reflect.Type]bool) any {
 	case reflect.Struct:
 		members := map[string]any{}
 		for _, f := range reflect.VisibleFields(t) {
-			if f.IsExported() && !f.Anonymous {
+			if f.IsExported() && !f.Anonymous && f.Tag.Get("json") != "-" {
 				members[f.Name+" "+f.Tag.Get("json")] = shapeOf(f.Type, seen)
 			}
 		}

@@ -1,6 +1,9 @@
 package jobs
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Action is what becomes of a job after a failure.
 type Action int
@@ -30,6 +33,9 @@ var (
 // used including this one, ofClass how many failures of this class the job has
 // including this one, waits the number of pauses in a row before this one.
 func (d Definition) Rule(c Classification, used, ofClass, waits int) Ruling {
+	if !c.Class.known() {
+		c.Class = ClassUnknown
+	}
 	switch c.Class {
 	case ClassInvalid, ClassExpired:
 		if _, own := d.ClassRetry[c.Class]; !own {
@@ -42,12 +48,16 @@ func (d Definition) Rule(c Classification, used, ofClass, waits int) Ruling {
 		if wait, more := schedule.Next(ofClass); more {
 			return Ruling{Action: ActionRetry, Wait: max(wait, c.Wait)}
 		}
-		return Ruling{Action: ActionQuarantine, Reason: "attempts for class " + string(c.Class) + " exhausted"}
+		return Ruling{Action: ActionQuarantine, Reason: exhausted("attempts for class "+string(c.Class), ofClass, schedule.Attempts())}
 	}
 	if wait, more := d.Retry.Next(used); more {
 		return Ruling{Action: ActionRetry, Wait: max(wait, c.Wait)}
 	}
-	return Ruling{Action: ActionQuarantine, Reason: "attempts exhausted"}
+	return Ruling{Action: ActionQuarantine, Reason: exhausted("attempts", used, d.Retry.Attempts())}
+}
+
+func exhausted(what string, n, of int) string {
+	return fmt.Sprintf("%s exhausted (%d of %d)", what, n, of)
 }
 
 func (d Definition) classSchedule(c Class) (Schedule, bool) {
@@ -70,7 +80,7 @@ func (d Definition) pause(c Classification, waits int) Ruling {
 	}
 	wait, more := schedule.Next(waits + 1)
 	if !more {
-		return Ruling{Action: ActionQuarantine, Reason: "waits for class " + string(c.Class) + " exhausted"}
+		return Ruling{Action: ActionQuarantine, Reason: exhausted("waits for class "+string(c.Class), waits, schedule.Attempts()-1)}
 	}
 	if c.Wait > 0 {
 		wait = c.Wait

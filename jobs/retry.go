@@ -1,8 +1,10 @@
 package jobs
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -34,7 +36,7 @@ func Fixed(wait time.Duration, attempts int) Schedule {
 // Delays waits exactly as listed: the job is tried once and then once after each
 // wait.
 func Delays(waits ...time.Duration) Schedule {
-	return Schedule{list: waits, attempts: len(waits) + 1}
+	return Schedule{list: slices.Clone(waits), attempts: len(waits) + 1}
 }
 
 // DefaultRetry is used by kinds that name no schedule: from one second up to ten
@@ -55,8 +57,8 @@ func (s Schedule) next(used int, random func() float64) (time.Duration, bool) {
 		return 0, false
 	}
 	wait := s.longest(max(used, 1))
-	if s.jitter {
-		wait = time.Duration(float64(wait) * (1 - random()))
+	if s.jitter { // the bounds hold whatever float64 rounds to
+		wait = min(max(time.Duration(float64(wait)*(1-random())), 1), wait)
 	}
 	return wait, true
 }
@@ -66,7 +68,7 @@ func (s Schedule) longest(n int) time.Duration {
 	if len(s.list) > 0 {
 		return s.list[min(n, len(s.list))-1]
 	}
-	doubled := float64(s.base) * math.Pow(2, float64(n-1))
+	doubled := math.Ldexp(float64(s.base), min(n-1, 64)) // 64 doublings pass any limit
 	if doubled >= float64(s.limit) {
 		return s.limit
 	}
@@ -76,7 +78,8 @@ func (s Schedule) longest(n int) time.Duration {
 // check returns an *InvalidError naming the field that is out of bounds.
 func (s Schedule) check(field string) error {
 	const most = 365 * 24 * time.Hour
-	if s.attempts < 0 || s.attempts > 10_000 {
+	zero := !s.jitter && len(s.list) == 0
+	if s.attempts < 0 || s.attempts == 0 && !zero || s.attempts > 10_000 {
 		return &InvalidError{Field: field + " attempts", Value: s.attempts, Bound: "from 1 to 10000"}
 	}
 	for _, wait := range append([]time.Duration{s.base, s.limit}, s.list...) {
@@ -84,8 +87,11 @@ func (s Schedule) check(field string) error {
 			return &InvalidError{Field: field + " wait", Value: wait, Bound: "from 0s to 8760h"}
 		}
 	}
-	if s.jitter && (s.base <= 0 || s.limit < s.base) {
-		return &InvalidError{Field: field + " longest wait", Value: s.limit, Bound: "at least the first wait, which must be over 0s"}
+	if s.jitter && s.base == 0 {
+		return &InvalidError{Field: field + " first wait", Value: s.base, Bound: "over 0s"}
+	}
+	if s.jitter && s.limit < s.base {
+		return &InvalidError{Field: field + " longest wait", Value: s.limit, Bound: fmt.Sprintf("at least the first wait, %v", s.base)}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -9,6 +10,16 @@ import (
 // its retention ends. A state that this version does not know reads as
 // [StateUnknown], never as a panic.
 type State string
+
+// UnmarshalText reads a state; one that this version does not know becomes
+// [StateUnknown]. Empty stays empty.
+func (s *State) UnmarshalText(text []byte) error {
+	*s = State(text)
+	if *s != "" && !slices.Contains(States(), *s) {
+		*s = StateUnknown
+	}
+	return nil
+}
 
 // The states, as design.md §4 lists them.
 const (

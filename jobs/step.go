@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -46,6 +47,7 @@ type contextKey int
 const (
 	attemptKey contextKey = iota
 	stepKey
+	panickedKey // *atomic.Pointer[string], the step that a panic came out of
 )
 
 // WithAttempt returns a context in which the verbs of this package work on a.
@@ -76,10 +78,15 @@ func Current(ctx context.Context) (About, bool) {
 // StepOption changes one step.
 type StepOption func(*stepSettings)
 
-type stepSettings struct{ timeout time.Duration }
+type stepSettings struct {
+	timeout time.Duration
+	bounded bool
+}
 
-// Within bounds one step; its context ends after d.
-func Within(d time.Duration) StepOption { return func(s *stepSettings) { s.timeout = d } }
+// Within bounds one step; its context ends after d, at once when d is not over 0.
+func Within(d time.Duration) StepOption {
+	return func(s *stepSettings) { s.timeout, s.bounded = d, true }
+}
 
 // Step runs fn once in the life of the job and remembers its output: when the
 // job is run again, for whatever reason, the output is returned and fn is not
@@ -114,12 +121,12 @@ func Step[T any](ctx context.Context, name string, fn func(ctx context.Context) 
 
 func runStep[T any](ctx context.Context, a Attempt, name string, fn func(ctx context.Context) (T, error), options []StepOption) (T, error) {
 	var zero T
-	settings := stepSettings{timeout: a.Definition().StepTimeout}
+	settings := stepSettings{timeout: a.Definition().StepTimeout, bounded: a.Definition().StepTimeout > 0}
 	for _, option := range options {
 		option(&settings)
 	}
 	stepCtx := context.WithValue(ctx, stepKey, name)
-	if settings.timeout > 0 {
+	if settings.bounded {
 		var cancel context.CancelFunc
 		stepCtx, cancel = context.WithTimeout(stepCtx, settings.timeout)
 		defer cancel()
@@ -128,7 +135,7 @@ func runStep[T any](ctx context.Context, a Attempt, name string, fn func(ctx con
 		return zero, &StepError{Step: name, Err: err}
 	}
 	started := time.Now()
-	value, err := fn(stepCtx)
+	value, err := callStep(stepCtx, name, fn)
 	if err != nil {
 		return zero, &StepError{Step: name, Err: err}
 	}
@@ -140,6 +147,20 @@ func runStep[T any](ctx context.Context, a Attempt, name string, fn func(ctx con
 		return zero, fmt.Errorf("record step %q: %w", name, err)
 	}
 	return value, nil
+}
+
+// callStep leaves the step's name for Handler.Run when fn panics; the panic
+// itself goes on untouched.
+func callStep[T any](ctx context.Context, name string, fn func(ctx context.Context) (T, error)) (T, error) {
+	returned := false
+	defer func() {
+		if panicked, ok := ctx.Value(panickedKey).(*atomic.Pointer[string]); ok && !returned {
+			panicked.Store(&name)
+		}
+	}()
+	value, err := fn(ctx)
+	returned = true
+	return value, err
 }
 
 func decodeRecorded[T any](a Attempt, name string, output []byte) (T, error) {
@@ -225,6 +246,10 @@ func stepOf(err error) string {
 	var step *StepError
 	if errors.As(err, &step) {
 		return step.Step
+	}
+	var p *PanicError
+	if errors.As(err, &p) && p.step != nil {
+		return *p.step
 	}
 	return ""
 }

@@ -1,0 +1,141 @@
+// Package delivery is the contract between the store and those who drive it:
+// what a claim hands to a worker, the proof that the worker still owns it, and
+// the verdict that ends it. Applications never see it.
+package delivery
+
+import (
+	"time"
+
+	"github.com/perdure/perdure/jobs"
+)
+
+// Hold is the proof that one attempt owns one job. The token is compared whole
+// by every script that writes; it is never looked up by key.
+type Hold struct {
+	Queue string
+	Key   string
+	Token string // <n>-<owner>-<seq>, never repeated
+}
+
+// Delivery is a claimed job: asynq's message and perdure's record in one.
+type Delivery struct {
+	Hold
+	Kind        string
+	Payload     []byte
+	Headers     map[string]string // the producer's own
+	Incarnation string
+	Tenant      string
+	Run         int // this execution, from 1
+	Attempts    int // attempts used before this execution
+	Crashes     int
+	Waits       int // pauses in a row before this execution
+	Version     int // pinned by the first attempt; 0 before it
+	Failures    []jobs.Failure
+	Steps       map[string][]byte // recorded outputs by step
+	Progress    map[string][]byte // saved progress by step; "" is outside of any step
+	Timeout     time.Duration     // of the attempt; 0: the kind's
+	Deadline    time.Time         // zero: none
+	Retention   time.Duration     // 0: forget the job when it ends (a stock task without retention)
+	MaxAttempts int               // bound set by a stock producer; 0: the kind's schedule alone
+	Ready       time.Time         // since when it could have been claimed; zero: unknown
+	Claimed     time.Time         // by Redis' clock
+
+	// Undecodable says why the message cannot be read; such a delivery can only
+	// be quarantined.
+	Undecodable error
+	// Message is the message as stored, for the store.
+	Message []byte
+}
+
+// Outcome is how an execution ends.
+type Outcome string
+
+// The outcomes. Each is one script.
+const (
+	Complete   Outcome = "complete"   // keep the result until retention ends
+	Retry      Outcome = "retry"      // run again after Delay; one attempt used
+	Pause      Outcome = "pause"      // park for at most Delay; no attempt used
+	Quarantine Outcome = "quarantine" // isolate with its story
+	Cancel     Outcome = "cancel"     // end it as decided
+	HandBack   Outcome = "handback"   // to the head of the queue; nothing used
+)
+
+// Verdict ends an execution. Which fields matter depends on the outcome.
+type Verdict struct {
+	Outcome Outcome
+	Result  []byte        // Complete
+	Failure *jobs.Failure // Retry, Quarantine; Pause when a failure led to it
+	Delay   time.Duration // Retry, Pause: from Redis' now
+	Waiting jobs.Waiting  // Pause: Type and Name
+	Entry   Entry         // Quarantine
+	Reason  string        // Cancel
+	Actor   string        // Cancel, Quarantine: who decided; empty: perdure
+}
+
+// Entry is what the quarantine keeps besides the job itself.
+type Entry struct {
+	Class     jobs.Class `json:"class"`
+	Rule      string     `json:"rule"`
+	Reason    string     `json:"reason"` // why it was not tried again
+	Kind      string     `json:"kind"`
+	Step      string     `json:"step,omitempty"`
+	Message   string     `json:"message"`
+	Signature string     `json:"signature"` // equal for failures of the same sort
+	Worker    string     `json:"worker"`
+	Trace     string     `json:"trace,omitempty"`
+}
+
+// Batch is what one claim returns.
+type Batch struct {
+	Deliveries []Delivery
+	Paused     bool // the queue is paused; nothing was claimed
+	Fenced     bool // the owner was declared dead; it must take a new identity
+	Dropped    int  // entries of the pending list that stood for no claimable job
+	Emptied    bool // nothing claimable is left in the queue
+}
+
+// Checkpoint is a step's end.
+type Checkpoint struct {
+	Step    string
+	Output  []byte
+	Run     int
+	Elapsed time.Duration
+}
+
+// Holding is one entry of an owner's list in a queue.
+type Holding struct {
+	Hold
+	CancelAsked bool
+}
+
+// Presence is what a worker says of itself to asynq's tools.
+type Presence struct {
+	Host           string
+	PID            int
+	ID             string
+	Concurrency    int
+	Queues         map[string]int
+	StrictPriority bool
+	Status         string // "active", "stopped"
+	Started        time.Time
+	Active         []ActiveJob
+}
+
+// ActiveJob is one running job of a [Presence].
+type ActiveJob struct {
+	Queue, Key, Kind string
+	Started          time.Time
+	Deadline         time.Time
+}
+
+// PublishedKind is what workers say of a kind, for the commands and the API.
+type PublishedKind struct {
+	Name       string        `json:"name"`
+	Queue      string        `json:"queue"`
+	Version    int           `json:"version"`
+	Schema     string        `json:"schema"`
+	Timeout    time.Duration `json:"timeout"` // nanoseconds
+	Retention  time.Duration `json:"retention"`
+	MaxPayload int           `json:"max_payload"`
+	At         time.Time     `json:"at"` // when a worker last said so
+}

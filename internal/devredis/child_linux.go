@@ -1,0 +1,10 @@
+package devredis
+
+import "syscall"
+
+// childAttr keeps an interrupt from the terminal away from redis-server, which
+// must be there until the last job is handed back, and makes the kernel kill it
+// when this process is killed.
+func childAttr() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}

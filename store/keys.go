@@ -1,0 +1,58 @@
+package store
+
+import (
+	"fmt"
+	"time"
+)
+
+// asynq's keys (asynq v0.26.0, internal/base), all in the queue's hash slot.
+
+func asynqKey(queue, name string) string { return "asynq:{" + queue + "}:" + name }
+
+func taskKey(queue, key string) string { return asynqKey(queue, "t:"+key) }
+
+func pendingKey(queue string) string   { return asynqKey(queue, "pending") }
+func activeKey(queue string) string    { return asynqKey(queue, "active") }
+func leaseKey(queue string) string     { return asynqKey(queue, "lease") }
+func scheduledKey(queue string) string { return asynqKey(queue, "scheduled") }
+func retryKey(queue string) string     { return asynqKey(queue, "retry") }
+func archivedKey(queue string) string  { return asynqKey(queue, "archived") }
+func completedKey(queue string) string { return asynqKey(queue, "completed") }
+func pausedKey(queue string) string    { return asynqKey(queue, "paused") }
+
+func processedKey(queue string) string { return asynqKey(queue, "processed") }
+func failedKey(queue string) string    { return asynqKey(queue, "failed") }
+
+func dayKey(counter string, now time.Time) string {
+	return counter + ":" + now.UTC().Format("2006-01-02")
+}
+
+const (
+	queuesKey  = "asynq:queues"
+	serversKey = "asynq:servers"
+	workersKey = "asynq:workers"
+)
+
+func serverKey(host string, pid int, id string) string {
+	return fmt.Sprintf("asynq:servers:{%s:%d:%s}", host, pid, id)
+}
+
+func serverJobsKey(host string, pid int, id string) string {
+	return fmt.Sprintf("asynq:workers:{%s:%d:%s}", host, pid, id)
+}
+
+// perdure's own keys. Those of a queue share its hash slot.
+
+func ownKey(queue, name string) string { return "perdure:{" + queue + "}:" + name }
+
+func tokensKey(queue string) string       { return ownKey(queue, "tokens") }     // counter, never deleted
+func parkedKey(queue string) string       { return ownKey(queue, "parked") }     // zset: key by the time it was parked (ms)
+func deadKey(queue string) string         { return ownKey(queue, "dead") }       // zset: key by the time it was quarantined (ms)
+func eventsKey(queue string) string       { return ownKey(queue, "events") }     // stream of decisions
+func holdsKey(queue string) string        { return ownKey(queue, "holds") }      // hash: reasons why the queue is paused
+func ownerKey(queue, owner string) string { return ownKey(queue, "own:"+owner) } // hash: key to token
+
+const (
+	ownersKey = "perdure:owners" // zset: owner by its last beat (ms)
+	kindsKey  = "perdure:kinds"  // hash: kind to what workers say of it
+)
