@@ -1,0 +1,140 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
+)
+
+// Claim takes up to most jobs (at most 500) from a queue for an owner, in one
+// round trip. A call whose reply is lost leaves jobs that the owner finds with
+// [Store.Holdings] and hands back.
+func (s *Store) Claim(ctx context.Context, queue, owner string, most int) (delivery.Batch, error) {
+	reply, err := s.run(ctx, "claim", []string{
+		pendingKey(queue), pausedKey(queue), activeKey(queue), leaseKey(queue), completedKey(queue), tokensKey(queue),
+		ownerKey(queue, owner), parkedKey(queue), deadKey(queue), eventsKey(queue), taskKey(queue, ""),
+	}, owner, s.calls.Add(1), min(most, maxBatch), leaseSeconds)
+	if err != nil {
+		return delivery.Batch{}, err
+	}
+	parts, ok := reply.([]any)
+	if !ok || len(parts) < 3 {
+		return delivery.Batch{}, fmt.Errorf("script claim: unexpected answer %T", reply)
+	}
+	if now, ok := parts[0].(int64); ok {
+		s.sawTime(now)
+	}
+	status := text(parts[1])
+	dropped, _ := parts[2].(int64)
+	batch := delivery.Batch{Paused: status == "paused", Fenced: status == "fenced", Emptied: status == "empty", Dropped: int(dropped)}
+	for _, part := range parts[3:] {
+		if job, ok := part.([]any); ok && len(job) >= 3 {
+			batch.Deliveries = append(batch.Deliveries, delivered(queue, text(job[0]), text(job[1]), text(job[2]), pairs(job[3:])))
+		}
+	}
+	return batch, nil
+}
+
+// AwaitWork returns true once the queue has a pending job, false after the limit
+// (whole seconds). It waits at the server and changes nothing: the entry it moves
+// goes back to where it was, in the same step. Because it looks at the list and
+// not at an event, no wake-up can be missed, whoever enqueues.
+func (s *Store) AwaitWork(ctx context.Context, queue string, limit time.Duration) (bool, error) {
+	err := s.blocking.BLMove(ctx, pendingKey(queue), pendingKey(queue), "RIGHT", "RIGHT", limit).Err()
+	if err == redis.Nil {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("await work in %s: %w", queue, unreachable(err))
+	}
+	return true, nil
+}
+
+// Checkpoint records a step that has ended. ErrLost: the token is stale or the
+// job is gone; nothing was written. ErrCancelled: recorded, and the job is to end
+// now.
+func (s *Store) Checkpoint(ctx context.Context, hold delivery.Hold, c delivery.Checkpoint) error {
+	reply, err := s.run(ctx, "checkpoint", []string{taskKey(hold.Queue, hold.Key)},
+		hold.Token, c.Step, c.Run, max(c.Elapsed, 0).Milliseconds(), c.Output, maxFields)
+	if err != nil {
+		return err
+	}
+	return stillWanted(reply)
+}
+
+// SaveProgress records progress inside a step. Errors as for Checkpoint.
+func (s *Store) SaveProgress(ctx context.Context, hold delivery.Hold, step string, data []byte) error {
+	reply, err := s.run(ctx, "progress", []string{taskKey(hold.Queue, hold.Key)}, hold.Token, step, data)
+	if err != nil {
+		return err
+	}
+	return stillWanted(reply)
+}
+
+func stillWanted(reply any) error {
+	parts, _ := reply.([]any)
+	if len(parts) != 2 {
+		return fmt.Errorf("unexpected answer %v", reply)
+	}
+	code, _ := parts[0].(int64)
+	switch {
+	case code == -4:
+		return jobs.Permanent(&jobs.InvalidError{Field: "recorded fields of the job", Value: maxFields, Bound: fmt.Sprintf("under %d", maxFields)})
+	case code < 0:
+		return jobs.ErrLost
+	case parts[1] == int64(1):
+		return jobs.ErrCancelled
+	}
+	return nil
+}
+
+// Holdings returns what an owner holds in a queue by Redis' record, and keeps
+// asynq's lease of each. fenced: the owner was declared dead.
+func (s *Store) Holdings(ctx context.Context, queue, owner string) (held []delivery.Holding, fenced bool, err error) {
+	reply, err := s.run(ctx, "holdings", []string{ownerKey(queue, owner), leaseKey(queue), taskKey(queue, "")}, leaseSeconds)
+	if err != nil {
+		return nil, false, err
+	}
+	parts, _ := reply.([]any)
+	for i := 0; i+2 < len(parts); i += 3 {
+		key := text(parts[i])
+		if key == "!fenced" {
+			return nil, true, nil
+		}
+		held = append(held, delivery.Holding{
+			Hold: delivery.Hold{Queue: queue, Key: key, Token: text(parts[i+1])}, CancelAsked: parts[i+2] == int64(1),
+		})
+	}
+	return held, false, nil
+}
+
+// Beat says that an owner lives; first is set before its first successful beat.
+// False: it was declared dead meanwhile and must take a new identity.
+func (s *Store) Beat(ctx context.Context, owner string, first bool) (bool, error) {
+	again := "1"
+	if first {
+		again = "0"
+	}
+	code, err := s.runCode(ctx, "beat", []string{ownersKey}, owner, again)
+	return code == 1, err
+}
+
+// Retire takes an owner that holds nothing off the list of the living.
+func (s *Store) Retire(ctx context.Context, owner string) error {
+	return unreachable(s.rdb.ZRem(ctx, ownersKey, owner).Err())
+}
+
+// ownerOf returns the owner in a token.
+func ownerOf(token string) string {
+	parts := strings.Split(token, "-")
+	if len(parts) != 3 {
+		return ""
+	}
+	return parts[1]
+}

@@ -1,0 +1,142 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
+)
+
+// Cancel implements [jobs.Client].
+func (s *Store) Cancel(ctx context.Context, queue, key string, by jobs.Decision) (jobs.Info, error) {
+	if err := by.Check(); err != nil {
+		return jobs.Info{}, err
+	}
+	return s.decide(ctx, "cancel", queue, key, func(m *message, msg []byte) (int64, error) {
+		var stored []byte
+		_, stored = revised(msg, func(m *message) { cancelMessage(m, by.Reason, s.now()) })
+		return s.runCode(ctx, "cancel", []string{
+			taskKey(queue, key), pendingKey(queue), scheduledKey(queue), retryKey(queue), completedKey(queue),
+			parkedKey(queue), eventsKey(queue), lockOf(queue, key, m),
+		}, key, msg, stored, keptSeconds(time.Duration(m.Retention)*time.Second), by.Actor, by.Reason)
+	})
+}
+
+// Replay returns a quarantined job to its queue with a fresh count of attempts:
+// from the failed step, or from the start with every step forgotten. ErrConflict:
+// it is not quarantined.
+func (s *Store) Replay(ctx context.Context, queue, key string, fromStart bool, by jobs.Decision) (jobs.Info, error) {
+	if err := by.Check(); err != nil {
+		return jobs.Info{}, err
+	}
+	from := "failed"
+	if fromStart {
+		from = "start"
+	}
+	return s.decide(ctx, "replay", queue, key, func(_ *message, msg []byte) (int64, error) {
+		_, stored := revised(msg, func(m *message) { m.Retried, m.ErrorMsg = 0, "" })
+		return s.runCode(ctx, "replay", []string{
+			taskKey(queue, key), pendingKey(queue), archivedKey(queue), deadKey(queue), eventsKey(queue),
+		}, key, msg, stored, from, by.Actor, by.Reason)
+	})
+}
+
+// Discard forgets a quarantined job; its key is free again. ErrConflict: it is
+// not quarantined. The job as it was is returned.
+func (s *Store) Discard(ctx context.Context, queue, key string, by jobs.Decision) (jobs.Info, error) {
+	if err := by.Check(); err != nil {
+		return jobs.Info{}, err
+	}
+	before, err := s.Get(ctx, queue, key)
+	if err != nil {
+		return before, err
+	}
+	_, err = s.decide(ctx, "discard", queue, key, func(m *message, _ []byte) (int64, error) {
+		return s.runCode(ctx, "discard", []string{
+			taskKey(queue, key), archivedKey(queue), deadKey(queue), eventsKey(queue), lockOf(queue, key, m),
+		}, key, by.Actor, by.Reason)
+	})
+	return before, err
+}
+
+// decide runs a script that compares the message it was given with the stored
+// one, again while someone else changes it in between, and returns the job after.
+func (s *Store) decide(ctx context.Context, verb, queue, key string, script func(*message, []byte) (int64, error)) (jobs.Info, error) {
+	for range 10 {
+		data, err := s.rdb.HGet(ctx, taskKey(queue, key), "msg").Bytes()
+		if err == redis.Nil {
+			return jobs.Info{}, fmt.Errorf("%s %s/%s: %w", verb, queue, key, jobs.ErrNotFound)
+		}
+		if err != nil {
+			return jobs.Info{}, fmt.Errorf("%s %s/%s: %w", verb, queue, key, unreachable(err))
+		}
+		m, err := decodeMessage(data)
+		if err != nil {
+			m = &message{}
+		}
+		code, err := script(m, data)
+		switch {
+		case err != nil:
+			return jobs.Info{}, fmt.Errorf("%s %s/%s: %w", verb, queue, key, err)
+		case code == -1:
+			return jobs.Info{}, fmt.Errorf("%s %s/%s: %w", verb, queue, key, jobs.ErrNotFound)
+		case code == -3:
+			info, err := s.Get(ctx, queue, key)
+			if err != nil {
+				return info, err
+			}
+			return info, fmt.Errorf("%s %s/%s, which is %s: %w", verb, queue, key, info.State, jobs.ErrConflict)
+		case code > 0 && verb != "discard":
+			return s.Get(ctx, queue, key)
+		case code > 0:
+			return jobs.Info{}, nil
+		}
+	}
+	return jobs.Info{}, fmt.Errorf("%s %s/%s: it changes too fast; try again: %w", verb, queue, key, jobs.ErrConflict)
+}
+
+// Entry returns what the quarantine keeps of a job besides the job itself.
+func (s *Store) Entry(ctx context.Context, queue, key string) (delivery.Entry, error) {
+	var entry delivery.Entry
+	data, err := s.rdb.HGet(ctx, taskKey(queue, key), "p:dead").Bytes()
+	if err == redis.Nil {
+		return entry, fmt.Errorf("quarantine entry of %s/%s: %w", queue, key, jobs.ErrNotFound)
+	}
+	if err != nil {
+		return entry, fmt.Errorf("quarantine entry of %s/%s: %w", queue, key, unreachable(err))
+	}
+	return entry, json.Unmarshal(data, &entry)
+}
+
+// PauseQueue stops claims from a queue; running jobs go on. Resuming takes back
+// the operator's reason alone: false while others still pause it.
+func (s *Store) PauseQueue(ctx context.Context, queue string, by jobs.Decision) error {
+	_, err := s.hold(ctx, "pause", queue, by)
+	return err
+}
+
+// ResumeQueue takes the operator's pause back. It returns false while other
+// reasons still pause the queue.
+func (s *Store) ResumeQueue(ctx context.Context, queue string, by jobs.Decision) (bool, error) {
+	code, err := s.hold(ctx, "resume", queue, by)
+	return code != 3, err
+}
+
+func (s *Store) hold(ctx context.Context, verb, queue string, by jobs.Decision) (int64, error) {
+	if err := by.Check(); err != nil {
+		return 0, err
+	}
+	known, err := s.rdb.SIsMember(ctx, queuesKey, queue).Result()
+	if err != nil {
+		return 0, fmt.Errorf("%s queue %s: %w", verb, queue, unreachable(err))
+	}
+	if !known {
+		return 0, fmt.Errorf("%s queue %s: queue is not known: %w", verb, queue, jobs.ErrNotFound)
+	}
+	return s.runCode(ctx, "hold", []string{pausedKey(queue), holdsKey(queue), eventsKey(queue)}, verb, "operator", by.Actor, by.Reason)
+}

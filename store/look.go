@@ -1,0 +1,294 @@
+package store
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/perdure/perdure/jobs"
+)
+
+// Get implements [jobs.Client].
+func (s *Store) Get(ctx context.Context, queue, key string) (jobs.Info, error) {
+	infos, err := s.fetch(ctx, queue, []string{key})
+	if err != nil {
+		return jobs.Info{}, fmt.Errorf("get %s/%s: %w", queue, key, err)
+	}
+	if len(infos) == 0 {
+		return jobs.Info{}, fmt.Errorf("get %s/%s: %w", queue, key, jobs.ErrNotFound)
+	}
+	return infos[0], nil
+}
+
+// fetch reads the jobs that exist among keys, in one round trip.
+func (s *Store) fetch(ctx context.Context, queue string, keys []string) ([]jobs.Info, error) {
+	pipe := s.rdb.Pipeline()
+	hashes := make([]*redis.MapStringStringCmd, len(keys))
+	dues := make([]*redis.FloatCmd, len(keys))
+	for i, key := range keys {
+		hashes[i] = pipe.HGetAll(ctx, taskKey(queue, key))
+		dues[i] = pipe.ZScore(ctx, scheduledKey(queue), key)
+	}
+	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
+		return nil, unreachable(err)
+	}
+	var infos []jobs.Info
+	for i, key := range keys {
+		h := hash(hashes[i].Val())
+		if h["msg"] == "" {
+			continue
+		}
+		info := h.info(queue, key)
+		if info.State == jobs.StateScheduled && dues[i].Err() == nil {
+			info.DueAt = time.Unix(int64(dues[i].Val()), 0).UTC()
+		}
+		infos = append(infos, info)
+	}
+	return infos, nil
+}
+
+// Payload returns a job's payload as stored.
+func (s *Store) Payload(ctx context.Context, queue, key string) ([]byte, error) {
+	data, err := s.rdb.HGet(ctx, taskKey(queue, key), "msg").Bytes()
+	if err == redis.Nil {
+		return nil, fmt.Errorf("payload of %s/%s: %w", queue, key, jobs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("payload of %s/%s: %w", queue, key, unreachable(err))
+	}
+	m, err := decodeMessage(data)
+	if err != nil {
+		return data, nil
+	}
+	return m.Payload, nil
+}
+
+// Wait implements [jobs.Client]. It looks again and again, at first every 20 ms
+// and then up to four times a second.
+func (s *Store) Wait(ctx context.Context, queue, key string) (jobs.Info, error) {
+	for pause := 20 * time.Millisecond; ; pause = min(pause*3/2, 250*time.Millisecond) {
+		info, err := s.Get(ctx, queue, key)
+		if err != nil && ctx.Err() == nil || info.State.Ended() {
+			return info, err
+		}
+		if !sleep(ctx, pause) {
+			info, _ := s.Get(context.WithoutCancel(ctx), queue, key)
+			return info, fmt.Errorf("wait for %s/%s: %w", queue, key, context.Cause(ctx))
+		}
+	}
+}
+
+// cursor is where the next page of a list begins.
+type cursor struct {
+	Queue  string     `json:"q"`
+	State  jobs.State `json:"s"`
+	Offset int64      `json:"o,omitempty"` // lists
+	Score  string     `json:"c,omitempty"` // sorted sets: the last entry seen
+	Member string     `json:"m,omitempty"`
+}
+
+func (c cursor) encode() string { return base64.RawURLEncoding.EncodeToString([]byte(mustJSON(c))) }
+
+func decodeCursor(text string) (cursor, error) {
+	var c cursor
+	data, err := base64.RawURLEncoding.DecodeString(text)
+	if err == nil {
+		err = json.Unmarshal(data, &c)
+	}
+	if err != nil || c.Offset < 0 {
+		return c, &jobs.InvalidError{Field: "cursor", Value: text, Bound: "the next of an earlier page"}
+	}
+	return c, nil
+}
+
+// List implements [jobs.Client]. One call reads at most ten times the limit, so
+// that a rare kind cannot make it long; the page then has a Next all the same.
+func (s *Store) List(ctx context.Context, q jobs.Query) (jobs.Page, error) {
+	page := jobs.Page{Jobs: []jobs.Info{}}
+	if q.Limit == 0 {
+		q.Limit = 50
+	}
+	places, at, err := s.places(ctx, q)
+	if err != nil {
+		return page, err
+	}
+	for read := 0; len(places) > 0; {
+		if len(page.Jobs) >= q.Limit || read >= 10*q.Limit {
+			page.Next = at.encode()
+			return page, nil
+		}
+		keys, next, more, err := s.scan(ctx, at, q.Limit)
+		if err != nil {
+			return page, fmt.Errorf("list jobs: %w", unreachable(err))
+		}
+		read += len(keys)
+		found, err := s.fetch(ctx, at.Queue, keys)
+		if err != nil {
+			return page, fmt.Errorf("list jobs: %w", err)
+		}
+		kept, last := takeJobs(&page, found, at.State, q)
+		if kept < len(found) {
+			page.Next = s.after(ctx, at, last).encode()
+			return page, nil
+		}
+		if at = next; more {
+			continue
+		}
+		if places = places[1:]; len(places) > 0 {
+			at = places[0]
+		}
+	}
+	return page, nil
+}
+
+// takeJobs adds the jobs that match to the page until it is full. It returns how
+// many of the found it looked at, and the key of the last one.
+func takeJobs(page *jobs.Page, found []jobs.Info, state jobs.State, q jobs.Query) (int, string) {
+	last := ""
+	for i, info := range found {
+		if len(page.Jobs) == q.Limit {
+			return i, last
+		}
+		last = info.Key
+		if info.State == state && (q.Kind == "" || q.Kind == info.Kind) {
+			page.Jobs = append(page.Jobs, info)
+		}
+	}
+	return len(found), last
+}
+
+// after is the place behind a key in the set or list that at points into.
+func (s *Store) after(ctx context.Context, at cursor, key string) cursor {
+	if name, isList := stateKey(at.Queue, at.State); isList {
+		at.Offset++
+		if position, err := s.rdb.LPos(ctx, name, key, redis.LPosArgs{Rank: -1}).Result(); err == nil {
+			length := s.rdb.LLen(ctx, name).Val()
+			at.Offset = length - position
+		}
+	} else {
+		at.Score = strconv.FormatFloat(s.rdb.ZScore(ctx, name, key).Val(), 'f', -1, 64)
+		at.Member = key
+	}
+	return at
+}
+
+// places lists what a query goes through, one state of one queue at a time, and
+// where it begins.
+func (s *Store) places(ctx context.Context, q jobs.Query) (places []cursor, at cursor, err error) {
+	if q.Limit < 1 || q.Limit > maxBatch {
+		return nil, at, &jobs.InvalidError{Field: "limit", Value: q.Limit, Bound: "from 1 to 500"}
+	}
+	states := jobs.States()
+	if q.State != "" {
+		states = []jobs.State{q.State}
+		if _, isList := stateKey("q", q.State); !isList && !knownState(q.State) {
+			return nil, at, &jobs.InvalidError{Field: "state", Value: string(q.State), Bound: fmt.Sprintf("one of %v", jobs.States())}
+		}
+	}
+	queues := []string{q.Queue}
+	if q.Queue == "" {
+		if queues, err = s.Queues(ctx); err != nil {
+			return nil, at, err
+		}
+	} else if err := jobs.CheckQueue(q.Queue); err != nil {
+		return nil, at, err
+	}
+	for _, queue := range queues {
+		for _, state := range states {
+			places = append(places, cursor{Queue: queue, State: state})
+		}
+	}
+	if q.Cursor == "" {
+		if len(places) > 0 {
+			at = places[0]
+		}
+		return places, at, nil
+	}
+	if at, err = decodeCursor(q.Cursor); err != nil {
+		return nil, at, err
+	}
+	for i, place := range places {
+		if place.Queue == at.Queue && place.State == at.State {
+			return places[i:], at, nil
+		}
+	}
+	return nil, at, &jobs.InvalidError{Field: "cursor", Value: q.Cursor, Bound: "the next of a page of the same query"}
+}
+
+func knownState(state jobs.State) bool {
+	for _, known := range jobs.States() {
+		if known == state {
+			return true
+		}
+	}
+	return false
+}
+
+// stateKey is where asynq keeps the jobs of a state. Two states share the retry
+// set and two the completed set; paused jobs have an index of their own.
+func stateKey(queue string, state jobs.State) (name string, isList bool) {
+	switch state {
+	case jobs.StatePending:
+		return pendingKey(queue), true
+	case jobs.StateRunning:
+		return activeKey(queue), true
+	case jobs.StateScheduled:
+		return scheduledKey(queue), false
+	case jobs.StateRetrying:
+		return retryKey(queue), false
+	case jobs.StatePaused:
+		return parkedKey(queue), false
+	case jobs.StateQuarantined:
+		return archivedKey(queue), false
+	default:
+		return completedKey(queue), false
+	}
+}
+
+// scan reads the next keys from a place. Lists shift while jobs are taken from
+// them, so a page of pending jobs may repeat or miss some; sets do not.
+func (s *Store) scan(ctx context.Context, at cursor, limit int) (keys []string, next cursor, more bool, err error) {
+	name, isList := stateKey(at.Queue, at.State)
+	next = at
+	if isList {
+		// The head of the queue is the list's right end.
+		keys, err = s.rdb.LRange(ctx, name, -at.Offset-int64(limit), -at.Offset-1).Result()
+		for i, j := 0, len(keys)-1; i < j; i, j = i+1, j-1 {
+			keys[i], keys[j] = keys[j], keys[i]
+		}
+		next.Offset += int64(len(keys))
+		return keys, next, len(keys) == limit, err
+	}
+	start, err := s.rankAfter(ctx, name, at)
+	if err != nil {
+		return nil, next, false, err
+	}
+	entries, err := s.rdb.ZRangeWithScores(ctx, name, start, start+int64(limit)-1).Result()
+	for _, entry := range entries {
+		key, _ := entry.Member.(string)
+		keys = append(keys, key)
+		next.Score, next.Member = strconv.FormatFloat(entry.Score, 'f', -1, 64), key
+	}
+	return keys, next, len(entries) == limit, err
+}
+
+// rankAfter is the rank behind the last entry seen, also when that entry has left
+// the set since.
+func (s *Store) rankAfter(ctx context.Context, name string, at cursor) (int64, error) {
+	if at.Member == "" {
+		return 0, nil
+	}
+	rank, err := s.rdb.ZRank(ctx, name, at.Member).Result()
+	if err == nil {
+		return rank + 1, nil
+	}
+	if err != redis.Nil {
+		return 0, err
+	}
+	return s.rdb.ZCount(ctx, name, "-inf", "("+at.Score).Result()
+}

@@ -1,0 +1,63 @@
+-- claim: take up to n jobs from a queue for an owner; message and record come back in the same round trip.
+-- KEYS[1] asynq:{q}:pending          KEYS[2] asynq:{q}:paused         KEYS[3] asynq:{q}:active
+-- KEYS[4] asynq:{q}:lease            KEYS[5] asynq:{q}:completed      KEYS[6] perdure:{q}:tokens
+-- KEYS[7] perdure:{q}:own:<owner>    KEYS[8] perdure:{q}:parked       KEYS[9] perdure:{q}:dead
+-- KEYS[10] perdure:{q}:events        KEYS[11] asynq:{q}:t: (the prefix: which jobs are met is only known here)
+-- ARGV[1] owner   ARGV[2] the owner's sequence number of this call   ARGV[3] most jobs to take   ARGV[4] lease in seconds
+-- Returns {now in ms, status, dropped, job, job, …}: status 'ok', 'empty' (took fewer than asked), 'paused' or
+-- 'fenced' (the owner was declared dead; nothing was taken). dropped counts entries that stood for no claimable
+-- job. A job is {key, token, pending since (ns) or '', field, value, …}: its hash as it now is.
+-- A reply that is lost leaves jobs owned and unknown: the owner finds them by `holdings` and hands them back.
+local now, now_ms = clock()
+if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced', 0} end
+if redis.call('EXISTS', KEYS[2]) == 1 then return {now_ms, 'paused', 0} end
+
+local reply, dropped, most = {now_ms, 'ok', 0}, 0, tonumber(ARGV[3])
+while #reply - 3 < most and dropped < 100 do
+  local key = redis.call('LINDEX', KEYS[1], -1)
+  if not key then
+    reply[2] = 'empty'
+    break
+  end
+  local task = KEYS[11] .. key
+  local had = redis.call('HMGET', task, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:inc')
+  if not had[1] or had[2] then
+    -- No job behind the entry, or a second entry of a running one.
+    redis.call('RPOP', KEYS[1])
+    dropped = dropped + 1
+  elseif had[3] then
+    -- An ended job was sent back by asynq's "run now": its result stands.
+    redis.call('RPOP', KEYS[1])
+    redis.call('ZADD', KEYS[5], had[3], key)
+    redis.call('HSET', task, 'state', 'completed')
+    decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands')
+    dropped = dropped + 1
+  else
+    redis.call('RPOPLPUSH', KEYS[1], KEYS[3])
+    local token = redis.call('INCR', KEYS[6]) .. '-' .. ARGV[1] .. '-' .. ARGV[2]
+    if had[4] then
+      redis.call('ZREM', KEYS[9], key)
+      redis.call('HSET', task, 'p:att', 0)
+      redis.call('HDEL', task, 'p:dead')
+      decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job')
+    end
+    if had[5] then
+      redis.call('ZREM', KEYS[8], key)
+      redis.call('HDEL', task, 'p:wait', 'p:due')
+      decision(KEYS[10], 'resume', key, 'asynq', 'run now was asked for a paused job')
+    end
+    local since = redis.call('HGET', task, 'pending_since')
+    redis.call('HSET', task, 'state', 'active', 'p:tok', token, 'p:cat', now_ms,
+      'p:run', tonumber(had[6] or 0) + 1, 'p:inc', had[7] or token)
+    redis.call('HDEL', task, 'pending_since')
+    redis.call('ZADD', KEYS[4], now + tonumber(ARGV[4]), key)
+    redis.call('HSET', KEYS[7], key, token)
+    local job = redis.call('HGETALL', task)
+    table.insert(job, 1, since or '')
+    table.insert(job, 1, token)
+    table.insert(job, 1, key)
+    reply[#reply + 1] = job
+  end
+end
+reply[3] = dropped
+return reply

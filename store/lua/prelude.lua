@@ -1,0 +1,47 @@
+-- prelude: the functions that the scripts share; it is put in front of each of them.
+-- KEYS: none
+-- ARGV: none
+-- Returns nothing; it only defines.
+
+-- clock returns Redis' time as whole seconds, as milliseconds, and as the text of nanoseconds.
+local function clock()
+  local t = redis.call('TIME')
+  local seconds, micros = tonumber(t[1]), tonumber(t[2])
+  return seconds, seconds * 1000 + math.floor(micros / 1000), string.format('%d%06d000', seconds, micros)
+end
+
+-- ownership compares the whole token: 1 the token owns the job; 2 the token owned it and its verdict is in
+-- already (this call was sent twice); -1 there is no such job; -2 the token is stale.
+local function ownership(task, token)
+  local held = redis.call('HMGET', task, 'msg', 'p:tok', 'p:ltok')
+  if not held[1] then return -1 end
+  if held[2] == token then return 1 end
+  if held[3] == token then return 2 end
+  return -2
+end
+
+-- release takes a running job off asynq's active list, its lease and its owner's list.
+local function release(active, lease, own, key)
+  redis.call('LREM', active, 1, key)
+  redis.call('ZREM', lease, key)
+  redis.call('HDEL', own, key)
+end
+
+-- count adds one to a day's counter, which expires at a unix time, and to its total.
+local function count(day, total, expires)
+  if redis.call('INCR', day) == 1 then redis.call('EXPIREAT', day, expires) end
+  redis.call('INCR', total)
+end
+
+-- keep_failure stores a failure as the next numbered field and forgets the one that is too old.
+local function keep_failure(task, failure, most)
+  if failure == '' then return end
+  local n = redis.call('HINCRBY', task, 'p:fn', 1)
+  redis.call('HSET', task, 'f:' .. n, failure)
+  redis.call('HDEL', task, 'f:' .. (n - tonumber(most)))
+end
+
+-- decision appends an event to a queue's stream.
+local function decision(events, what, key, actor, reason)
+  redis.call('XADD', events, '*', 'what', what, 'key', key, 'actor', actor, 'reason', reason)
+end

@@ -1,0 +1,160 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
+)
+
+// Settle ends an execution with its verdict, in one script. It is safe to send
+// again when the outcome of a call is unknown. ErrLost: the token is stale and
+// nothing was written. ErrNotFound: the job was deleted by someone else.
+func (s *Store) Settle(ctx context.Context, d delivery.Delivery, v delivery.Verdict) error {
+	var code int64
+	var err error
+	switch v.Outcome {
+	case delivery.Complete:
+		code, err = s.complete(ctx, d, v)
+	case delivery.Retry:
+		code, err = s.retry(ctx, d, v)
+	case delivery.Pause:
+		code, err = s.pause(ctx, d, v)
+	case delivery.Quarantine:
+		code, err = s.quarantine(ctx, d, v)
+	case delivery.Cancel:
+		code, err = s.cancelled(ctx, d, v)
+	case delivery.HandBack:
+		return s.HandBack(ctx, d.Hold)
+	default:
+		return fmt.Errorf("settle %s/%s: unknown outcome %q", d.Queue, d.Key, v.Outcome)
+	}
+	if err != nil {
+		return fmt.Errorf("settle %s/%s as %s: %w", d.Queue, d.Key, v.Outcome, err)
+	}
+	return settled(code)
+}
+
+func settled(code int64) error {
+	switch code {
+	case -1:
+		return jobs.ErrNotFound
+	case -2:
+		return jobs.ErrLost
+	}
+	return nil
+}
+
+// heldKeys are the keys that every verdict begins with.
+func heldKeys(h delivery.Hold) []string {
+	return []string{taskKey(h.Queue, h.Key), activeKey(h.Queue), leaseKey(h.Queue), ownerKey(h.Queue, ownerOf(h.Token))}
+}
+
+// counters returns the keys of asynq's counters and when a day's ones expire.
+func (s *Store) counters(queue string) (processedDay, processed, failedDay, failed string, expires int64) {
+	now := s.now()
+	processed, failed = processedKey(queue), failedKey(queue)
+	return dayKey(processed, now), processed, dayKey(failed, now), failed, now.Add(statsTTL).Unix()
+}
+
+// lockOf is the task's unique lock, or its own key where it has none: a key that
+// is in the slot either way.
+func lockOf(queue, key string, m *message) string {
+	if m == nil || m.UniqueKey == "" {
+		return taskKey(queue, key)
+	}
+	return m.UniqueKey
+}
+
+// revised returns the message with change applied; one that cannot be read is
+// returned as it is.
+func revised(data []byte, change func(*message)) (*message, []byte) {
+	m, err := decodeMessage(data)
+	if err != nil {
+		return nil, data
+	}
+	change(m)
+	return m, m.encode()
+}
+
+func (s *Store) complete(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
+	day, total, _, _, expires := s.counters(d.Queue)
+	m, msg := revised(d.Message, func(m *message) { m.CompletedAt = s.now().Unix() })
+	keys := append(heldKeys(d.Hold), completedKey(d.Queue), day, total, lockOf(d.Queue, d.Key, m))
+	return s.runCode(ctx, "complete", keys, d.Key, d.Token, msg, seconds(d.Retention), expires, v.Result, d.Version)
+}
+
+func (s *Store) retry(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
+	day, total, failedDay, failed, expires := s.counters(d.Queue)
+	_, msg := revised(d.Message, func(m *message) {
+		m.Retried++
+		m.ErrorMsg, m.LastFailedAt = v.Failure.Message, s.now().Unix()
+	})
+	keys := append(heldKeys(d.Hold), retryKey(d.Queue), day, total, failedDay, failed)
+	return s.runCode(ctx, "retry", keys, d.Key, d.Token, msg, v.Delay.Milliseconds(), expires, failureText(v.Failure), keptFailures, d.Version)
+}
+
+func (s *Store) pause(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
+	_, msg := revised(d.Message, func(m *message) {
+		m.ErrorMsg = fmt.Sprintf("paused: %s; resumes by itself", v.Waiting.Name)
+		m.LastFailedAt = s.now().Unix()
+	})
+	keys := append(heldKeys(d.Hold), retryKey(d.Queue), parkedKey(d.Queue))
+	return s.runCode(ctx, "pause", keys, d.Key, d.Token, msg, v.Delay.Milliseconds(), failureText(v.Failure), keptFailures,
+		v.Waiting.Type, v.Waiting.Name, d.Version)
+}
+
+func (s *Store) quarantine(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
+	day, total, failedDay, failed, expires := s.counters(d.Queue)
+	_, msg := revised(d.Message, func(m *message) {
+		m.ErrorMsg, m.LastFailedAt = v.Entry.Message, s.now().Unix()
+	})
+	keys := append(heldKeys(d.Hold), archivedKey(d.Queue), deadKey(d.Queue), eventsKey(d.Queue), day, total, failedDay, failed)
+	return s.runCode(ctx, "quarantine", keys, d.Key, d.Token, msg, expires, failureText(v.Failure), keptFailures,
+		mustJSON(v.Entry), actorOr(v.Actor), v.Entry.Reason, 1, d.Version)
+}
+
+func (s *Store) cancelled(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
+	m, msg := revised(d.Message, func(m *message) { cancelMessage(m, v.Reason, s.now()) })
+	keys := append(heldKeys(d.Hold), completedKey(d.Queue), eventsKey(d.Queue), lockOf(d.Queue, d.Key, m))
+	return s.runCode(ctx, "cancelled", keys, d.Key, d.Token, msg, keptSeconds(d.Retention), actorOr(v.Actor), v.Reason)
+}
+
+func cancelMessage(m *message, reason string, now time.Time) {
+	m.ErrorMsg = "cancelled: " + reason
+	m.CompletedAt = now.Unix()
+}
+
+// HandBack puts a running job back at the head of its queue; nothing is used.
+// Errors as for Settle.
+func (s *Store) HandBack(ctx context.Context, hold delivery.Hold) error {
+	code, err := s.runCode(ctx, "handback", append(heldKeys(hold), pendingKey(hold.Queue)), hold.Key, hold.Token)
+	if err != nil {
+		return fmt.Errorf("hand back %s/%s: %w", hold.Queue, hold.Key, err)
+	}
+	return settled(code)
+}
+
+func failureText(f *jobs.Failure) string {
+	if f == nil {
+		return ""
+	}
+	return mustJSON(f)
+}
+
+func actorOr(actor string) string {
+	if actor == "" {
+		return "perdure"
+	}
+	return actor
+}
+
+func seconds(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }
+
+// keptSeconds is the retention of a job that ended otherwise than by completing:
+// it is kept for the shortest time even when a stock producer asked for none, so
+// that the decision can be seen.
+func keptSeconds(d time.Duration) string { return seconds(max(d, jobs.MinRetention)) }

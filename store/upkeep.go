@@ -1,0 +1,78 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/perdure/perdure/jobs"
+)
+
+// fenceStands is how long a dead owner's identity stays refused in a queue; it
+// would have to come back from a pause longer than that to be taken for living.
+const fenceStands = 30 * 24 * time.Hour
+
+// Promote moves up to 500 due jobs of each waiting set to the queue and returns
+// how many, and how long until the next one is due (negative: none waits).
+func (s *Store) Promote(ctx context.Context, queue string) (moved int, next time.Duration, err error) {
+	next = -1
+	for _, set := range []string{scheduledKey(queue), retryKey(queue)} {
+		reply, err := s.run(ctx, "promote", []string{set, pendingKey(queue), parkedKey(queue), taskKey(queue, "")}, maxBatch)
+		if err != nil {
+			return moved, next, err
+		}
+		parts, _ := reply.([]any)
+		if len(parts) != 2 {
+			continue
+		}
+		n, _ := parts[0].(int64)
+		ms, _ := parts[1].(int64)
+		moved += int(n)
+		if wait := time.Duration(ms) * time.Millisecond; ms >= 0 && (next < 0 || wait < next) {
+			next = wait
+		}
+	}
+	return moved, next, nil
+}
+
+// Expire forgets up to 500 ended jobs whose retention is over and returns how
+// many.
+func (s *Store) Expire(ctx context.Context, queue string) (int, error) {
+	n, err := s.runCode(ctx, "expire", []string{completedKey(queue), taskKey(queue, "")}, maxBatch)
+	return int(n), err
+}
+
+// Silent returns up to 100 owners that have not beaten for the limit.
+func (s *Store) Silent(ctx context.Context, limit time.Duration) ([]string, error) {
+	reply, err := s.run(ctx, "silent", []string{ownersKey}, limit.Milliseconds(), 100)
+	if err != nil {
+		return nil, err
+	}
+	var owners []string
+	parts, _ := reply.([]any)
+	for _, part := range parts {
+		owners = append(owners, text(part))
+	}
+	return owners, nil
+}
+
+// Reclaim puts a dead owner's jobs back at the head of a queue, up to 500 a
+// script, and fences the owner there. Each job counts a crash and no attempt.
+func (s *Store) Reclaim(ctx context.Context, queue, owner string) (moved int, err error) {
+	crash := jobs.Failure{Class: jobs.ClassCrash, Rule: "owner silent", Message: "the worker died or could not be reached", At: s.now().UTC(), Worker: owner}
+	keys := []string{ownerKey(queue, owner), activeKey(queue), leaseKey(queue), pendingKey(queue), taskKey(queue, "")}
+	for {
+		reply, err := s.run(ctx, "reclaim", keys, maxBatch, mustJSON(crash), keptFailures, int64(fenceStands/time.Second))
+		if err != nil {
+			return moved, err
+		}
+		parts, _ := reply.([]any)
+		if len(parts) != 2 {
+			return moved, nil
+		}
+		n, _ := parts[0].(int64)
+		moved += int(n)
+		if parts[1] == int64(0) {
+			return moved, nil
+		}
+	}
+}
