@@ -175,7 +175,7 @@ func delivered(queue, key, token, pendingSince string, h hash) delivery.Delivery
 	d := delivery.Delivery{
 		Hold: delivery.Hold{Queue: queue, Key: key, Token: token}, Message: []byte(h["msg"]), Claimed: h.ms("p:cat"),
 		Run: h.int("p:run"), Attempts: h.int("p:att"), Crashes: h.int("p:cra"), Waits: h.int("p:waits"), Version: h.int("p:ver"),
-		Failures: h.failures(), Steps: map[string][]byte{}, Progress: map[string][]byte{}, Retention: jobs.DefaultRetention,
+		Failures: h.failures(), Steps: map[string][]byte{}, Progress: map[string][]byte{}, Retention: jobs.DefaultRetention, CancelAsked: h["p:can"],
 	}
 	if ns, err := strconv.ParseInt(pendingSince, 10, 64); err == nil {
 		d.Ready = time.Unix(0, ns).UTC()

@@ -40,6 +40,10 @@ type Delivery struct {
 	Ready       time.Time         // since when it could have been claimed; zero: unknown
 	Claimed     time.Time         // by Redis' clock
 
+	// CancelAsked says who asked to cancel it before this execution, and why; empty:
+	// nobody.
+	CancelAsked string
+
 	// Undecodable says why the message cannot be read; such a delivery can only
 	// be quarantined.
 	Undecodable error

@@ -1,0 +1,187 @@
+// Package scheduler does what happens without an attempt: it moves due jobs to
+// their queue, takes over what dead workers left, and forgets ended jobs when
+// their retention is over. Any number of schedulers may run; each step is one
+// idempotent script, so no leader is needed. Worker processes run one too, so
+// that a worker alone is enough.
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/perdure/perdure/jobs"
+)
+
+// Store is what the scheduler needs of the store.
+type Store interface {
+	Queues(ctx context.Context) ([]string, error)
+	Promote(ctx context.Context, queue string) (moved int, next time.Duration, err error)
+	Expire(ctx context.Context, queue string) (int, error)
+	Silent(ctx context.Context, limit time.Duration) ([]string, error)
+	Reclaim(ctx context.Context, queue, owner string) (int, error)
+	Retire(ctx context.Context, owner string) error
+}
+
+// Options say how a scheduler runs. The zero value of each field has a default.
+type Options struct {
+	Silence    time.Duration         // how long an owner may be silent, 500 ms to 10 min; default 1.6 s
+	Log        *slog.Logger          // default: none
+	Registerer prometheus.Registerer // default: none
+}
+
+// Scheduler looks after all queues. Make one with [New].
+type Scheduler struct {
+	store     Store
+	silence   time.Duration
+	log       *slog.Logger
+	promoted  prometheus.Counter
+	reclaimed prometheus.Counter
+	expired   prometheus.Counter
+}
+
+// New returns a scheduler on a store.
+func New(store Store, options Options) (*Scheduler, error) {
+	if options.Silence == 0 {
+		options.Silence = 1600 * time.Millisecond
+	}
+	if options.Silence < 500*time.Millisecond || options.Silence > 10*time.Minute {
+		return nil, fmt.Errorf("scheduler options: %w", &jobs.InvalidError{Field: "silence", Value: options.Silence, Bound: "from 500ms to 10m"})
+	}
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		if options.Registerer != nil {
+			options.Registerer.MustRegister(c)
+		}
+		return c
+	}
+	return &Scheduler{
+		store: store, silence: options.Silence, log: options.Log,
+		promoted:  counter("perdure_promoted_total", "Due jobs moved to their queue."),
+		reclaimed: counter("perdure_reclaimed_total", "Jobs taken over from dead workers."),
+		expired:   counter("perdure_expired_total", "Ended jobs forgotten at the end of their retention."),
+	}, nil
+}
+
+// Run looks after the queues until ctx ends, and then returns nil. While Redis
+// cannot be reached it keeps trying.
+func (s *Scheduler) Run(ctx context.Context) error {
+	var loops sync.WaitGroup
+	loops.Go(func() { s.promote(ctx) })
+	loops.Go(func() { s.expire(ctx) })
+	loops.Go(func() { s.reclaim(ctx) })
+	loops.Wait()
+	return nil
+}
+
+// promote sleeps until the next job is due, a second at most: a job that was
+// parked meanwhile may be due sooner than any known.
+func (s *Scheduler) promote(ctx context.Context) {
+	for ctx.Err() == nil {
+		wait := time.Second
+		err := s.eachQueue(ctx, func(queue string) error {
+			moved, next, err := s.store.Promote(ctx, queue)
+			s.promoted.Add(float64(moved))
+			if next >= 0 {
+				wait = min(wait, next)
+			}
+			return err
+		})
+		s.complain(ctx, "cannot promote due jobs", err)
+		pause(ctx, max(wait, 10*time.Millisecond))
+	}
+}
+
+func (s *Scheduler) expire(ctx context.Context) {
+	for ctx.Err() == nil {
+		again := false
+		err := s.eachQueue(ctx, func(queue string) error {
+			n, err := s.store.Expire(ctx, queue)
+			s.expired.Add(float64(n))
+			again = again || n >= 500
+			return err
+		})
+		s.complain(ctx, "cannot forget ended jobs", err)
+		if again {
+			pause(ctx, 20*time.Millisecond)
+			continue
+		}
+		pause(ctx, 8*time.Second)
+	}
+}
+
+// reclaim takes over from owners that are silent for too long. It does so only
+// after twice the limit of unbroken contact of its own: after a restart or a
+// freeze of Redis every owner looks silent, and the living need time to beat.
+func (s *Scheduler) reclaim(ctx context.Context) {
+	contact, last := time.Now(), time.Now()
+	for ctx.Err() == nil {
+		asked := time.Now()
+		silent, err := s.store.Silent(ctx, s.silence)
+		if gap := time.Since(last); err != nil || gap > s.silence || time.Since(asked) > s.silence/4 {
+			contact = time.Now()
+		}
+		last = time.Now()
+		s.complain(ctx, "cannot look for dead workers", err)
+		if err == nil && time.Since(contact) >= 2*s.silence {
+			for _, owner := range silent {
+				s.complain(ctx, "cannot take over from a dead worker", s.takeOver(ctx, owner))
+			}
+			last = time.Now()
+		}
+		pause(ctx, s.silence/4)
+	}
+}
+
+// takeOver moves what an owner held back to the queues, and only then forgets it,
+// so that one who dies half way is followed by another.
+func (s *Scheduler) takeOver(ctx context.Context, owner string) error {
+	err := s.eachQueue(ctx, func(queue string) error {
+		moved, err := s.store.Reclaim(ctx, queue, owner)
+		s.reclaimed.Add(float64(moved))
+		if moved > 0 {
+			s.log.Warn("took jobs over from a dead worker", "queue", queue, "owner", owner, "jobs", moved)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.store.Retire(ctx, owner)
+}
+
+// eachQueue goes through all queues; one queue's error does not stop the others.
+func (s *Scheduler) eachQueue(ctx context.Context, do func(queue string) error) error {
+	queues, err := s.store.Queues(ctx)
+	for _, queue := range queues {
+		if ctx.Err() != nil {
+			return err
+		}
+		if e := do(queue); e != nil {
+			err = e
+		}
+	}
+	return err
+}
+
+func (s *Scheduler) complain(ctx context.Context, what string, err error) {
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn(what, "error", err)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

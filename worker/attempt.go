@@ -1,0 +1,283 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
+)
+
+// attempt is one execution of one job. It implements [jobs.Attempt].
+type attempt struct {
+	w       *Worker
+	d       delivery.Delivery
+	handler jobs.Handler
+	log     *slog.Logger
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	begun   time.Time
+
+	mu      sync.Mutex
+	entered map[string]bool
+	steps   map[string][]byte
+}
+
+var _ jobs.Attempt = (*attempt)(nil)
+
+// begin starts an execution; the caller has made sure that a slot is free.
+func (w *Worker) begin(d delivery.Delivery) {
+	w.slots <- struct{}{}
+	a := w.newAttempt(d)
+	w.mu.Lock()
+	w.running[d.Hold] = a
+	w.mu.Unlock()
+	w.metrics.running.Inc()
+	if !d.Ready.IsZero() {
+		w.metrics.start.WithLabelValues(d.Kind).Observe(max(d.Claimed.Sub(d.Ready), 0).Seconds())
+	}
+	w.work.Go(func() {
+		a.supervise()
+		a.cancel(nil)
+	})
+}
+
+// finish frees the slot; it runs once the handler has returned, however late.
+func (w *Worker) finish(a *attempt) {
+	w.forget(a)
+	w.metrics.running.Dec()
+	<-w.slots
+	w.signal()
+}
+
+// forget takes an attempt off the list of what the worker runs.
+func (w *Worker) forget(a *attempt) {
+	w.mu.Lock()
+	delete(w.running, a.d.Hold)
+	w.mu.Unlock()
+}
+
+func (w *Worker) newAttempt(d delivery.Delivery) *attempt {
+	a := &attempt{w: w, d: d, begun: time.Now(), entered: map[string]bool{}, steps: d.Steps}
+	a.handler, _ = w.handlerOf(d.Kind)
+	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier(d.Headers))
+	a.log = w.log.With("queue", d.Queue, "job", d.Key, "kind", d.Kind, "attempt", d.Run)
+	if id := trace.SpanContextFromContext(ctx); id.HasTraceID() {
+		a.log = a.log.With("trace", id.TraceID().String())
+	}
+	a.ctx, a.cancel = context.WithCancelCause(jobs.WithAttempt(ctx, a))
+	return a
+}
+
+func (w *Worker) handlerOf(kind string) (jobs.Handler, bool) {
+	if h, ok := w.handlers[kind]; ok {
+		return h, true
+	}
+	if w.options.Fallback != nil {
+		return *w.options.Fallback, true
+	}
+	return jobs.Handler{}, false
+}
+
+// end cancels the handler's context with a cause.
+func (a *attempt) end(cause error) { a.cancel(cause) }
+
+type outcome struct {
+	result []byte
+	err    error
+}
+
+// supervise runs the handler and settles the verdict when it has returned, or
+// when it should have.
+func (a *attempt) supervise() {
+	if v, refused := a.refuse(); refused {
+		a.settle(v)
+		a.w.finish(a)
+		return
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, a.timeout())
+	defer cancel()
+	returned := make(chan outcome, 1)
+	go func() {
+		result, err := a.handler.Run(ctx, a.d.Payload)
+		returned <- outcome{result, err}
+	}()
+	select {
+	case o := <-returned:
+		a.conclude(o)
+		return
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(a.w.options.Grace)
+	defer timer.Stop()
+	select {
+	case o := <-returned:
+		a.conclude(o)
+	case <-timer.C:
+		a.abandon(ctx, returned)
+	}
+}
+
+// conclude settles what the handler returned.
+func (a *attempt) conclude(o outcome) {
+	a.settle(a.verdict(o))
+	a.w.finish(a)
+}
+
+// abandon settles a job whose handler goes on although its context has ended.
+// The slot stays taken until the handler returns; what it writes is refused.
+func (a *attempt) abandon(ctx context.Context, returned <-chan outcome) {
+	cause := context.Cause(ctx)
+	a.log.Error("handler ignores the end of its context; its late writes will be refused", "cause", cause, "since", time.Since(a.begun))
+	a.w.metrics.stuck.Inc()
+	a.settle(a.verdict(outcome{err: cause}))
+	a.w.forget(a)
+	go func() {
+		o := <-returned
+		a.w.metrics.stuck.Dec()
+		a.log.Warn("abandoned handler returned", "after", time.Since(a.begun), "error", o.err)
+		a.w.finish(a)
+	}()
+}
+
+// timeout is the attempt's: the job's own where it has one, cut by its deadline.
+func (a *attempt) timeout() time.Duration {
+	limit := a.handler.Definition.Timeout
+	if a.d.Timeout > 0 {
+		limit = a.d.Timeout
+	}
+	if limit <= 0 {
+		limit = jobs.DefaultTimeout
+	}
+	if !a.d.Deadline.IsZero() {
+		limit = min(limit, a.d.Deadline.Sub(a.now()))
+	}
+	return limit
+}
+
+// now is Redis' time: when the job was claimed, plus what has passed since.
+func (a *attempt) now() time.Time { return a.d.Claimed.Add(time.Since(a.begun)) }
+
+// settle sends a verdict until Redis has answered. The scripts know a verdict
+// that is sent twice, so an unknown outcome is simply asked again.
+func (a *attempt) settle(v delivery.Verdict) {
+	a.d.Version = max(a.d.Version, a.handler.Definition.Version)
+	var err error
+	for wait := 50 * time.Millisecond; ; wait = min(wait*2, 2*time.Second) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		err = a.w.store.Settle(ctx, a.d, v)
+		cancel()
+		if err == nil || errors.Is(err, jobs.ErrLost) || errors.Is(err, jobs.ErrNotFound) {
+			break
+		}
+		a.log.Warn("verdict is not in yet; sending it again", "outcome", v.Outcome, "error", err)
+		if a.hopeless() {
+			a.log.Error("stopping without redis; another worker resumes the job from its last step", "outcome", v.Outcome)
+			return
+		}
+		time.Sleep(wait)
+	}
+	a.report(v, err)
+}
+
+// hopeless reports that the worker stops and has waited for Redis long enough.
+func (a *attempt) hopeless() bool {
+	return errors.Is(context.Cause(a.ctx), jobs.ErrShutdown)
+}
+
+func (a *attempt) report(v delivery.Verdict, err error) {
+	outcome, class := string(v.Outcome), ""
+	if v.Failure != nil {
+		class = string(v.Failure.Class)
+	}
+	switch {
+	case errors.Is(err, jobs.ErrLost):
+		outcome = "stale"
+		a.w.metrics.stale.Inc()
+		a.log.Warn("verdict refused: another attempt owns the job", "outcome", v.Outcome)
+	case errors.Is(err, jobs.ErrNotFound):
+		outcome = "gone"
+		a.log.Warn("verdict refused: the job was deleted while it ran", "outcome", v.Outcome)
+	case v.Failure != nil:
+		a.log.Warn("job failed", "outcome", v.Outcome, "class", class, "rule", v.Failure.Rule, "step", v.Failure.Step, "error", v.Failure.Message, "in", v.Delay)
+	default:
+		a.log.Info("job ended", "outcome", v.Outcome, "took", time.Since(a.begun))
+	}
+	a.w.metrics.jobs.WithLabelValues(a.d.Kind, outcome, class).Inc()
+	a.w.metrics.duration.WithLabelValues(a.d.Kind, outcome).Observe(time.Since(a.begun).Seconds())
+}
+
+// About implements [jobs.Attempt].
+func (a *attempt) About() jobs.About {
+	return jobs.About{
+		Queue: a.d.Queue, Key: a.d.Key, Kind: a.d.Kind, Incarnation: a.d.Incarnation, Tenant: a.d.Tenant,
+		Headers: a.d.Headers, Attempt: a.d.Run,
+	}
+}
+
+// Definition implements [jobs.Attempt].
+func (a *attempt) Definition() jobs.Definition { return a.handler.Definition }
+
+// Enter implements [jobs.Attempt].
+func (a *attempt) Enter(step string) ([]byte, bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.entered[step] {
+		return nil, false, jobs.ErrDuplicateStep
+	}
+	a.entered[step] = true
+	output, recorded := a.steps[step]
+	return output, recorded, nil
+}
+
+// Commit implements [jobs.Attempt].
+func (a *attempt) Commit(ctx context.Context, step string, output []byte, started time.Time) error {
+	c := delivery.Checkpoint{Step: step, Output: output, Run: a.d.Run, Elapsed: time.Since(started)}
+	err := a.write(ctx, func(ctx context.Context) error { return a.w.store.Checkpoint(ctx, a.d.Hold, c) })
+	if err == nil || errors.Is(err, jobs.ErrCancelled) {
+		a.w.metrics.steps.WithLabelValues(a.d.Kind).Inc()
+		a.log.Debug("step recorded", "step", step, "took", c.Elapsed)
+	}
+	return err
+}
+
+// Progress implements [jobs.Attempt].
+func (a *attempt) Progress(step string) []byte { return a.d.Progress[step] }
+
+// SaveProgress implements [jobs.Attempt].
+func (a *attempt) SaveProgress(ctx context.Context, step string, data []byte) error {
+	return a.write(ctx, func(ctx context.Context) error { return a.w.store.SaveProgress(ctx, a.d.Hold, step, data) })
+}
+
+// write repeats a write while Redis cannot be reached. An effect may have
+// happened already, so a step's record is tried even when the context has just
+// ended, once.
+func (a *attempt) write(ctx context.Context, send func(context.Context) error) error {
+	for wait := 50 * time.Millisecond; ; wait = min(wait*2, time.Second) {
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		err := send(call)
+		cancel()
+		switch {
+		case errors.Is(err, jobs.ErrLost):
+			a.w.metrics.stale.Inc()
+			a.end(jobs.ErrLost)
+			return err
+		case errors.Is(err, jobs.ErrCancelled):
+			a.end(jobs.ErrCancelled)
+			return err
+		case !errors.Is(err, jobs.ErrUnavailable):
+			return err
+		}
+		a.log.Warn("redis cannot be reached; the record is sent again", "error", err)
+		pause(ctx, wait)
+		if ctx.Err() != nil {
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
+)
+
+// beat says again and again that the worker lives.
+func (w *Worker) beat(ctx context.Context) {
+	beaten := w.ownerID() // by enlist
+	for ctx.Err() == nil {
+		owner := w.ownerID()
+		call, cancel := context.WithTimeout(ctx, 2*time.Second)
+		alive, err := w.store.Beat(call, owner, owner != beaten)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			w.log.Warn("cannot beat", "error", err)
+		case !alive:
+			w.fenced(owner)
+			continue
+		default:
+			beaten = owner
+			w.healthy.Store(time.Now().UnixNano())
+		}
+		pause(ctx, w.options.Beat)
+	}
+}
+
+// fenced ends everything that runs under an identity that was declared dead,
+// because others own it by now, and takes a new identity.
+func (w *Worker) fenced(owner string) {
+	w.claims.Lock()
+	defer w.claims.Unlock()
+	if w.ownerID() != owner {
+		return
+	}
+	w.newOwner()
+	w.log.Error("this worker was taken for dead; its jobs run elsewhere", "was", owner, "now", w.ownerID())
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, a := range w.running {
+		a.end(jobs.ErrLost)
+	}
+}
+
+// compare looks every second at what Redis says the worker holds: a job it does
+// not know comes from a claim whose reply was lost and is handed back, one that
+// it should know and that is owned by someone else is ended, one that is to be
+// cancelled is told.
+func (w *Worker) compare(ctx context.Context) {
+	for ctx.Err() == nil {
+		pause(ctx, time.Second)
+		for _, q := range w.queues {
+			if ctx.Err() == nil {
+				w.compareQueue(ctx, q.name)
+			}
+		}
+	}
+}
+
+func (w *Worker) compareQueue(ctx context.Context, queue string) {
+	// No claim is under way while the list is read, so that what it shows and the
+	// worker does not know was really lost.
+	w.claims.Lock()
+	owner := w.ownerID()
+	held, gone, err := w.store.Holdings(ctx, queue, owner)
+	w.claims.Unlock()
+	if err != nil {
+		if ctx.Err() == nil {
+			w.log.Warn("cannot compare holdings", "queue", queue, "error", err)
+		}
+		return
+	}
+	if gone {
+		w.fenced(owner)
+		return
+	}
+	for _, h := range held {
+		a, known := w.lookup(h.Hold)
+		switch {
+		case !known:
+			w.returnUnknown(ctx, h.Hold)
+		case h.CancelAsked:
+			a.end(jobs.ErrCancelled)
+		}
+	}
+}
+
+func (w *Worker) lookup(h delivery.Hold) (*attempt, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a, ok := w.running[h]
+	return a, ok
+}
+
+// returnUnknown hands back what the worker holds and does not run. A verdict that
+// went in since the list was read makes this a stale call, which changes nothing.
+func (w *Worker) returnUnknown(ctx context.Context, h delivery.Hold) {
+	if err := w.store.HandBack(ctx, h); err == nil {
+		w.log.Warn("handed back a job whose claim was not answered", "queue", h.Queue, "job", h.Key)
+	}
+}
+
+// announce shows the worker to asynq's tools and keeps queues and kinds known.
+func (w *Worker) announce(ctx context.Context) {
+	const every = 5 * time.Second
+	for round := 0; ctx.Err() == nil; round++ {
+		p := w.presence
+		p.Active = w.active()
+		err := w.store.Announce(ctx, p, 2*every)
+		if err == nil && round%12 == 1 {
+			if err = w.store.Register(ctx, w.queueNames()...); err == nil {
+				err = w.store.Publish(ctx, w.published())
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			w.log.Warn("cannot announce the worker", "error", err)
+		}
+		pause(ctx, every)
+	}
+}
+
+func (w *Worker) active() []delivery.ActiveJob {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var active []delivery.ActiveJob
+	for _, a := range w.running {
+		active = append(active, delivery.ActiveJob{
+			Queue: a.d.Queue, Key: a.d.Key, Kind: a.d.Kind, Started: a.begun, Deadline: a.begun.Add(a.timeout()),
+		})
+	}
+	return active
+}

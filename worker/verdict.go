@@ -1,0 +1,92 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
+)
+
+// refuse returns the verdict of a job that must not run here.
+func (a *attempt) refuse() (delivery.Verdict, bool) {
+	switch {
+	case a.d.CancelAsked != "":
+		return delivery.Verdict{Outcome: delivery.Cancel, Reason: a.d.CancelAsked}, true
+	case a.d.Undecodable != nil:
+		return a.quarantine(jobs.WithClass(jobs.ClassInvalid, a.d.Undecodable), "the message cannot be read"), true
+	case !a.d.Deadline.IsZero() && !a.now().Before(a.d.Deadline):
+		err := fmt.Errorf("deadline %s has passed", a.d.Deadline.UTC().Format(time.RFC3339))
+		return a.quarantine(jobs.WithClass(jobs.ClassExpired, err), "expired before it began"), true
+	}
+	if _, known := a.w.handlerOf(a.d.Kind); !known {
+		return delivery.Verdict{
+			Outcome: delivery.Pause, Delay: jitter(15 * time.Second),
+			Waiting: jobs.Waiting{Type: "kind", Name: "no worker here runs kind " + a.d.Kind},
+		}, true
+	}
+	return delivery.Verdict{}, false
+}
+
+// verdict is what becomes of the job after the handler has returned.
+func (a *attempt) verdict(o outcome) delivery.Verdict {
+	cause := context.Cause(a.ctx)
+	switch {
+	case o.err == nil:
+		return delivery.Verdict{Outcome: delivery.Complete, Result: o.result}
+	case errors.Is(cause, jobs.ErrCancelled), errors.Is(o.err, jobs.ErrCancelled):
+		return delivery.Verdict{Outcome: delivery.Cancel, Reason: cancelReason(o.err)}
+	case errors.Is(cause, jobs.ErrShutdown), errors.Is(cause, jobs.ErrLost):
+		return delivery.Verdict{Outcome: delivery.HandBack}
+	}
+	return a.failed(o.err)
+}
+
+func cancelReason(err error) string {
+	text := err.Error()
+	if _, reason, ok := strings.Cut(text, jobs.ErrCancelled.Error()+": "); ok {
+		return reason
+	}
+	return "cancelled"
+}
+
+// failed applies the kind's policy to an error.
+func (a *attempt) failed(err error) delivery.Verdict {
+	failure, c := jobs.NewFailure(err, a.now(), a.w.name, a.d.Run)
+	used, ofClass := a.d.Attempts+1, 1
+	for _, before := range a.d.Failures {
+		if before.Class == failure.Class {
+			ofClass++
+		}
+	}
+	ruling := a.handler.Definition.Rule(c, used, ofClass, a.d.Waits)
+	if ruling.Action == jobs.ActionRetry && a.d.MaxAttempts > 0 && used >= a.d.MaxAttempts {
+		ruling = jobs.Ruling{Action: jobs.ActionQuarantine, Reason: fmt.Sprintf("the producer allowed %d attempts", a.d.MaxAttempts)}
+	}
+	switch ruling.Action {
+	case jobs.ActionRetry:
+		return delivery.Verdict{Outcome: delivery.Retry, Failure: &failure, Delay: ruling.Wait}
+	case jobs.ActionPause:
+		return delivery.Verdict{
+			Outcome: delivery.Pause, Failure: &failure, Delay: ruling.Wait,
+			Waiting: jobs.Waiting{Type: "timer", Name: string(failure.Class) + ": " + failure.Rule},
+		}
+	}
+	return a.quarantine(err, ruling.Reason)
+}
+
+func (a *attempt) quarantine(err error, reason string) delivery.Verdict {
+	f, _ := jobs.NewFailure(err, a.now(), a.w.name, a.d.Run)
+	return delivery.Verdict{Outcome: delivery.Quarantine, Failure: &f, Entry: delivery.Entry{
+		Class: f.Class, Rule: f.Rule, Reason: reason, Kind: a.d.Kind, Step: f.Step, Message: f.Message,
+		Signature: delivery.Signature(a.d.Kind, f), Worker: a.w.name, Trace: a.d.Headers["traceparent"],
+	}}
+}
+
+func jitter(d time.Duration) time.Duration {
+	return d/2 + time.Duration(rand.Int64N(int64(d)))
+}

@@ -1,0 +1,296 @@
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
+)
+
+// Queue is what the worker needs of the store to take and end jobs.
+type Queue interface {
+	Claim(ctx context.Context, queue, owner string, most int) (delivery.Batch, error)
+	AwaitWork(ctx context.Context, queue string, limit time.Duration) (bool, error)
+	Checkpoint(ctx context.Context, hold delivery.Hold, c delivery.Checkpoint) error
+	SaveProgress(ctx context.Context, hold delivery.Hold, step string, data []byte) error
+	Settle(ctx context.Context, d delivery.Delivery, v delivery.Verdict) error
+	HandBack(ctx context.Context, hold delivery.Hold) error
+	Holdings(ctx context.Context, queue, owner string) (held []delivery.Holding, fenced bool, err error)
+}
+
+// Registry is what the worker needs of the store to be known.
+type Registry interface {
+	Register(ctx context.Context, queues ...string) error
+	Publish(ctx context.Context, kinds []delivery.PublishedKind) error
+	Beat(ctx context.Context, owner string, first bool) (bool, error)
+	Retire(ctx context.Context, owner string) error
+	Announce(ctx context.Context, p delivery.Presence, stands time.Duration) error
+	Withdraw(ctx context.Context, p delivery.Presence) error
+}
+
+// Store is both, as *store.Store is.
+type Store interface {
+	Queue
+	Registry
+}
+
+// Options say how a worker runs. The zero value of each field has a default.
+type Options struct {
+	Handlers        []jobs.Handler
+	Fallback        *jobs.Handler         // runs kinds that have no handler of their own; nil: such jobs are paused
+	Queues          map[string]int        // queue to priority, 1 to 100; default: the queues of the handlers, priority 1
+	StrictPriority  bool                  // a queue is served only when those of higher priority are empty
+	Concurrency     int                   // attempts at a time, 1 to 10000; default 16
+	ShutdownTimeout time.Duration         // how long attempts may finish on stop, up to 1 h; default 25 s
+	Grace           time.Duration         // how long a handler may go on after its context has ended; default 5 s
+	Beat            time.Duration         // between signs of life, 50 ms to 10 s; default 400 ms
+	Log             *slog.Logger          // default: none
+	Registerer      prometheus.Registerer // default: none
+}
+
+func (o *Options) fill() error {
+	if o.Concurrency == 0 {
+		o.Concurrency = 16
+	}
+	if o.ShutdownTimeout == 0 {
+		o.ShutdownTimeout = 25 * time.Second
+	}
+	if o.Grace == 0 {
+		o.Grace = 5 * time.Second
+	}
+	if o.Beat == 0 {
+		o.Beat = 400 * time.Millisecond
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(o.Queues) == 0 {
+		o.Queues = map[string]int{}
+		for _, h := range o.Handlers {
+			o.Queues[h.Definition.Queue] = 1
+		}
+	}
+	return o.check()
+}
+
+func (o *Options) check() error {
+	errs := []error{
+		within("concurrency", o.Concurrency, 1, 10_000),
+		lasting("shutdown timeout", o.ShutdownTimeout, 0, time.Hour),
+		lasting("grace", o.Grace, 0, time.Hour),
+		lasting("beat", o.Beat, 50*time.Millisecond, 10*time.Second),
+	}
+	for queue, priority := range o.Queues {
+		errs = append(errs, jobs.CheckQueue(queue), within("priority of queue "+queue, priority, 1, 100))
+	}
+	seen := map[string]bool{}
+	for _, h := range o.Handlers {
+		errs = append(errs, h.Err())
+		if name := h.Definition.Name; seen[name] {
+			errs = append(errs, &jobs.InvalidError{Field: "handler", Value: name, Bound: "given once for each kind"})
+		} else {
+			seen[name] = true
+		}
+	}
+	if len(o.Queues) == 0 {
+		errs = append(errs, &jobs.InvalidError{Field: "queues", Value: "none", Bound: "at least one queue or handler"})
+	}
+	return errors.Join(errs...)
+}
+
+func within(field string, n, least, most int) error {
+	if n < least || n > most {
+		return &jobs.InvalidError{Field: field, Value: n, Bound: fmt.Sprintf("from %d to %d", least, most)}
+	}
+	return nil
+}
+
+func lasting(field string, d, least, most time.Duration) error {
+	if d < least || d > most {
+		return &jobs.InvalidError{Field: field, Value: d, Bound: fmt.Sprintf("from %v to %v", least, most)}
+	}
+	return nil
+}
+
+// Worker runs jobs until it is told to stop. Make one with [New].
+type Worker struct {
+	store    Store
+	options  Options
+	handlers map[string]jobs.Handler
+	metrics  *metrics
+	log      *slog.Logger
+	name     string // host:pid, for people
+	presence delivery.Presence
+
+	owner   atomic.Pointer[string] // random, fresh at each start and after each fence
+	slots   chan struct{}          // one entry for each attempt under way
+	wake    chan struct{}          // a queue has become ready or a slot free
+	queues  []*queue
+	healthy atomic.Int64 // unix ns of the last successful beat
+
+	mu      sync.Mutex
+	running map[delivery.Hold]*attempt
+	claims  sync.RWMutex // held for reading while a claim is under way
+	work    sync.WaitGroup
+}
+
+// New returns a worker on a store. The error names every option that is out of
+// bounds.
+func New(store Store, options Options) (*Worker, error) {
+	if err := options.fill(); err != nil {
+		return nil, fmt.Errorf("worker options: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	w := &Worker{
+		store: store, options: options, handlers: map[string]jobs.Handler{}, log: options.Log,
+		name: fmt.Sprintf("%s:%d", host, os.Getpid()), slots: make(chan struct{}, options.Concurrency),
+		wake: make(chan struct{}, 1), running: map[delivery.Hold]*attempt{}, metrics: newMetrics(options.Registerer),
+	}
+	for _, h := range options.Handlers {
+		w.handlers[h.Definition.Name] = h
+	}
+	for name, priority := range options.Queues {
+		w.queues = append(w.queues, &queue{name: name, priority: priority, empty: make(chan struct{}, 1)})
+	}
+	w.newOwner()
+	w.presence = delivery.Presence{
+		Host: host, PID: os.Getpid(), ID: w.ownerID(), Concurrency: options.Concurrency, Queues: options.Queues,
+		StrictPriority: options.StrictPriority, Status: "active", Started: time.Now(),
+	}
+	return w, nil
+}
+
+func (w *Worker) newOwner() {
+	owner := strings.ToLower(rand.Text()[:16])
+	w.owner.Store(&owner)
+}
+
+func (w *Worker) ownerID() string { return *w.owner.Load() }
+
+// Ready returns nil while the worker beats, and says otherwise since when it
+// does not.
+func (w *Worker) Ready() error {
+	last := w.healthy.Load()
+	if last == 0 {
+		return errors.New("worker has not reached redis yet")
+	}
+	if silent := time.Since(time.Unix(0, last)); silent > 10*w.options.Beat {
+		return fmt.Errorf("worker has not reached redis for %v", silent.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// Run works until ctx ends. Then it claims nothing more, lets attempts finish for
+// the shutdown timeout, hands the rest back at their checkpoint with no attempt
+// used, and returns nil. It returns an error when Redis cannot be reached at the
+// start. It may be called once.
+func (w *Worker) Run(ctx context.Context) error {
+	if err := w.enlist(ctx); err != nil {
+		return fmt.Errorf("start worker: %w", err)
+	}
+	w.log.Info("worker started", "owner", w.ownerID(), "queues", w.options.Queues, "concurrency", w.options.Concurrency)
+	alive, stopBeats := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBeats()
+	var beats, claims sync.WaitGroup
+	beats.Go(func() { w.beat(alive) })
+	beats.Go(func() { w.compare(alive) })
+	beats.Go(func() { w.announce(alive) })
+	for _, q := range w.queues {
+		claims.Go(func() { w.await(ctx, q) })
+	}
+	w.dispatch(ctx)
+	w.drain()
+	stopBeats()
+	beats.Wait()
+	w.leave()
+	claims.Wait()
+	w.log.Info("worker stopped", "owner", w.ownerID())
+	return nil
+}
+
+// enlist makes queues, kinds and the owner known.
+func (w *Worker) enlist(ctx context.Context) error {
+	if err := w.store.Register(ctx, w.queueNames()...); err != nil {
+		return err
+	}
+	if err := w.store.Publish(ctx, w.published()); err != nil {
+		return err
+	}
+	if _, err := w.store.Beat(ctx, w.ownerID(), true); err != nil {
+		return err
+	}
+	w.healthy.Store(time.Now().UnixNano())
+	return nil
+}
+
+func (w *Worker) queueNames() []string {
+	var names []string
+	for _, q := range w.queues {
+		names = append(names, q.name)
+	}
+	return names
+}
+
+func (w *Worker) published() []delivery.PublishedKind {
+	var kinds []delivery.PublishedKind
+	for _, h := range w.options.Handlers {
+		d := h.Definition
+		kinds = append(kinds, delivery.PublishedKind{
+			Name: d.Name, Queue: d.Queue, Version: d.Version, Schema: d.Schema, Timeout: d.Timeout, Retention: d.Retention, MaxPayload: d.MaxPayload,
+		})
+	}
+	return kinds
+}
+
+// drain waits for attempts to finish and then ends the rest.
+func (w *Worker) drain() {
+	finished := make(chan struct{})
+	go func() {
+		w.work.Wait()
+		close(finished)
+	}()
+	timer := time.NewTimer(w.options.ShutdownTimeout)
+	defer timer.Stop()
+	select {
+	case <-finished:
+		return
+	case <-timer.C:
+	}
+	w.mu.Lock()
+	for _, a := range w.running {
+		a.end(jobs.ErrShutdown)
+	}
+	w.mu.Unlock()
+	<-finished
+}
+
+// leave takes the worker off every list. What it could not hand back is found by
+// others once it is silent.
+func (w *Worker) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	err := w.store.Withdraw(ctx, w.presence)
+	w.mu.Lock()
+	held := len(w.running)
+	w.mu.Unlock()
+	if held == 0 {
+		err = errors.Join(err, w.store.Retire(ctx, w.ownerID()))
+	}
+	if err != nil {
+		w.log.Warn("worker could not take leave", "error", err)
+	}
+}
