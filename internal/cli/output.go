@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/perdure/perdure/jobs"
+)
+
+// print writes v as JSON, or as what people asks for.
+func (a *App) print(v any, people func()) error {
+	if a.settings.Output != "json" {
+		people()
+		return nil
+	}
+	encoder := json.NewEncoder(a.Out)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
+}
+
+func (a *App) printf(format string, args ...any) { fmt.Fprintf(a.Out, format, args...) }
+
+// table writes rows in columns, the first row being the headings.
+func (a *App) table(rows ...[]string) {
+	w := tabwriter.NewWriter(a.Out, 0, 4, 2, ' ', 0)
+	for _, row := range rows {
+		for i, cell := range row {
+			row[i] = oneLine(cell, 100)
+		}
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	w.Flush()
+}
+
+// oneLine makes text from elsewhere safe for a terminal: one line, no control
+// characters, cut.
+func oneLine(text string, most int) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 127 {
+			return ' '
+		}
+		return r
+	}, text)
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most-3]) + "..."
+	}
+	return text
+}
+
+func clock(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+// story tells a job to people.
+func (a *App) story(i jobs.Info) {
+	a.printf("%s/%s  %s  %s\n", i.Queue, i.Key, i.Kind, strings.ToUpper(string(i.State)))
+	a.printf("  incarnation %s, enqueued %s, executions %d, attempts used %d, crashes %d\n", i.Incarnation, clock(i.EnqueuedAt), i.Runs, i.Attempts, i.Crashes)
+	if i.Tenant != "" {
+		a.printf("  tenant %s\n", i.Tenant)
+	}
+	if i.WaitingOn != nil {
+		a.printf("  waits for %s: %s since %s, until %s at the latest; it resumes by itself\n",
+			i.WaitingOn.Type, oneLine(i.WaitingOn.Name, 200), clock(i.WaitingOn.Since), clock(i.WaitingOn.Until))
+	} else if !i.DueAt.IsZero() {
+		a.printf("  due %s\n", clock(i.DueAt))
+	}
+	if i.CancelAsked {
+		a.printf("  cancelling: it ends at its next step\n")
+	}
+	for _, step := range i.Steps {
+		took := ""
+		if !step.Ended.IsZero() {
+			took = fmt.Sprintf(" in %v, execution %d", step.Ended.Sub(step.Started).Round(time.Millisecond), step.Attempt)
+		}
+		a.printf("  step %-20s %s%s\n", step.Name, step.State, took)
+	}
+	for _, f := range i.Failures {
+		a.printf("  failed %s  %s (%s)  %s\n", clock(f.At), f.Class, f.Rule, oneLine(f.Message, 300))
+	}
+	if len(i.Result) > 0 {
+		a.printf("  result %s\n", oneLine(string(i.Result), 2000))
+	}
+	if !i.ExpiresAt.IsZero() {
+		a.printf("  kept until %s\n", clock(i.ExpiresAt))
+	}
+}
+
+func jobRows(list []jobs.Info) [][]string {
+	rows := [][]string{{"QUEUE", "KEY", "KIND", "STATE", "ATTEMPTS", "DUE", "LAST FAILURE"}}
+	for _, i := range list {
+		failure := ""
+		if f := i.LastFailure(); f != nil {
+			failure = string(f.Class) + ": " + f.Message
+		}
+		rows = append(rows, []string{i.Queue, i.Key, i.Kind, string(i.State), fmt.Sprint(i.Attempts), clock(i.DueAt), failure})
+	}
+	return rows
+}

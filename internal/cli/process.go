@@ -1,0 +1,199 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+
+	"github.com/perdure/perdure/jobs"
+	"github.com/perdure/perdure/ops"
+	"github.com/perdure/perdure/scheduler"
+	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/worker"
+)
+
+// process is what runs until it is told to stop: parts that all stop when one
+// does.
+type process struct {
+	store   *store.Store
+	metrics *prometheus.Registry
+	parts   []part
+	ready   []func() error
+}
+
+type part struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+func (a *App) newProcess(s *store.Store) *process {
+	p := &process{store: s, metrics: prometheus.NewRegistry()}
+	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return p
+}
+
+func (p *process) add(name string, run func(ctx context.Context) error) {
+	p.parts = append(p.parts, part{name, run})
+}
+
+// run runs all parts until ctx ends or one of them fails, and waits for all.
+func (p *process) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, len(p.parts))
+	var all sync.WaitGroup
+	for i, part := range p.parts {
+		all.Go(func() {
+			defer cancel()
+			if err := part.run(ctx); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", part.name, err)
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// addWorker adds a worker, and a scheduler so that a worker alone is enough.
+func (a *App) addWorker(p *process, handlers []jobs.Handler) error {
+	w, err := worker.New(p.store, worker.Options{
+		Handlers: handlers, Queues: a.settings.Queues, StrictPriority: a.settings.StrictPriority, Concurrency: a.settings.Concurrency,
+		ShutdownTimeout: a.settings.ShutdownTimeout, Beat: a.settings.Beat, Log: a.log, Registerer: p.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	p.add("worker", w.Run)
+	p.ready = append(p.ready, w.Ready)
+	return a.addScheduler(p)
+}
+
+func (a *App) addScheduler(p *process) error {
+	s, err := scheduler.New(p.store, scheduler.Options{Silence: a.settings.Silence, Log: a.log, Registerer: p.metrics})
+	if err != nil {
+		return err
+	}
+	p.add("scheduler", s.Run)
+	return nil
+}
+
+// addHealth adds /livez, /readyz and /metrics when an address is set.
+func (a *App) addHealth(p *process) error {
+	if a.settings.HealthListen == "" {
+		return nil
+	}
+	ready := func() error {
+		var errs []error
+		for _, check := range p.ready {
+			errs = append(errs, check())
+		}
+		return errors.Join(errs...)
+	}
+	return a.addServer(p, "health", "PERDURE_HEALTH_LISTEN", a.settings.HealthListen, ops.Health(p.store.Ping, ready, p.metrics))
+}
+
+// addOps adds the API and the pages.
+func (a *App) addOps(p *process, handlers []jobs.Handler) error {
+	tokens, err := ops.ParseTokens(a.settings.AccessTokens)
+	if err != nil {
+		return err
+	}
+	api, err := ops.New(ops.Options{
+		Store: p.store, Handlers: handlers, Tokens: tokens, Listen: a.settings.Listen, Hosts: a.settings.Hosts,
+		Metrics: p.metrics, AsynqUI: p.store.Redis(), Log: a.log, Version: Version,
+	})
+	if err != nil {
+		return err
+	}
+	return a.addServer(p, "ops", "PERDURE_LISTEN", a.settings.Listen, api)
+}
+
+// addServer listens at once, so that a busy port is an error before anything
+// runs.
+func (a *App) addServer(p *process, name, setting, addr string, handler http.Handler) error {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%s listens on %s: %w (is it in use? set %s to another address)", name, addr, err, setting)
+	}
+	server := ops.NewServer(handler, a.log)
+	p.add(name, func(ctx context.Context) error {
+		go func() {
+			<-ctx.Done()
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			if server.Shutdown(stop) != nil {
+				server.Close()
+			}
+		}()
+		a.log.Info("listening", "what", name, "address", listener.Addr().String())
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// runProcess is the body of a command that runs parts on a store until stopped.
+func (a *App) runProcess(cmd *cobra.Command, add func(p *process) error) error {
+	return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+		p := a.newProcess(s)
+		if err := errors.Join(add(p), a.addHealth(p)); err != nil {
+			return err
+		}
+		return p.run(ctx)
+	})
+}
+
+func (a *App) workerCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "worker", Short: "Run jobs", Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.runProcess(cmd, func(p *process) error {
+				handlers, err := a.handlers(false)
+				if err != nil {
+					return err
+				}
+				return a.addWorker(p, handlers)
+			})
+		},
+	}
+	a.settings.workerFlags(c.Flags())
+	a.settings.keeperFlags(c.Flags())
+	return c
+}
+
+func (a *App) schedulerCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "scheduler", Short: "Move due jobs, take over from dead workers, forget ended jobs", Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runProcess(cmd, a.addScheduler) },
+	}
+	a.settings.keeperFlags(c.Flags())
+	return c
+}
+
+func (a *App) opsCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "ops", Short: "Serve the HTTP API, the pages and asynq's web UI", Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.runProcess(cmd, func(p *process) error {
+				handlers, err := a.handlers(false)
+				if err != nil {
+					return err
+				}
+				return a.addOps(p, handlers)
+			})
+		},
+	}
+	a.settings.opsFlags(c.Flags())
+	a.settings.keeperFlags(c.Flags())
+	return c
+}

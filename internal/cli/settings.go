@@ -1,0 +1,211 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/user"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kelseyhightower/envconfig"
+	"github.com/spf13/pflag"
+
+	"github.com/perdure/perdure/jobs"
+)
+
+// settings are what the environment and the flags say. Each has a PERDURE_ name,
+// and a flag of the same name in lower case with dashes.
+type settings struct {
+	RedisURL         string        `envconfig:"REDIS_URL"`
+	Listen           string        `default:"127.0.0.1:8080"`
+	HealthListen     string        `split_words:"true"`
+	Concurrency      int           `default:"16"`
+	Queues           priorities    ``
+	StrictPriority   bool          `split_words:"true"`
+	ShutdownTimeout  time.Duration `split_words:"true" default:"25s"`
+	Beat             time.Duration `default:"400ms"`
+	Silence          time.Duration `default:"1600ms"`
+	Hosts            []string      ``
+	AccessTokens     string        `split_words:"true"`
+	Actor            string        ``
+	Output           string        `default:"table"`
+	LogLevel         string        `split_words:"true" default:"info"`
+	LogFormat        string        `split_words:"true" default:"text"`
+	DataDir          string        `split_words:"true" default:".perdure"`
+	HTTPAllowNets    []string      `envconfig:"HTTP_ALLOW_NETS"`
+	HTTPAllowPrivate bool          `envconfig:"HTTP_ALLOW_PRIVATE"`
+	HTTPSecretNames  []string      `envconfig:"HTTP_SECRET_NAMES"`
+}
+
+// priorities is "orders=3,default": queues with their priority, 1 where none is
+// given.
+type priorities map[string]int
+
+// Decode implements envconfig.Decoder.
+func (p *priorities) Decode(text string) error { return p.Set(text) }
+
+// Set implements pflag.Value.
+func (p *priorities) Set(text string) error {
+	parsed := priorities{}
+	for _, part := range strings.Split(text, ",") {
+		name, number, given := strings.Cut(strings.TrimSpace(part), "=")
+		priority := 1
+		if given {
+			n, err := strconv.Atoi(number)
+			if err != nil {
+				return &jobs.InvalidError{Field: "queues", Value: part, Bound: "name=priority, the priority from 1 to 100"}
+			}
+			priority = n
+		}
+		if err := jobs.CheckQueue(name); err != nil {
+			return err
+		}
+		parsed[name] = priority
+	}
+	*p = parsed
+	return nil
+}
+
+// String implements pflag.Value.
+func (p *priorities) String() string {
+	var parts []string
+	for name, priority := range *p {
+		parts = append(parts, fmt.Sprintf("%s=%d", name, priority))
+	}
+	return strings.Join(parts, ",")
+}
+
+// Type implements pflag.Value.
+func (p *priorities) Type() string { return "queue=priority,..." }
+
+// loadSettings reads the environment. Errors name the variable, its value and
+// what it must be.
+func loadSettings() (settings, error) {
+	var s settings
+	err := envconfig.Process("perdure", &s)
+	var parse *envconfig.ParseError
+	if errors.As(err, &parse) {
+		bound := "a " + parse.TypeName
+		if parse.TypeName == "time.Duration" {
+			bound = "a duration such as 1500ms or 10s"
+		}
+		var invalid *jobs.InvalidError
+		if errors.As(parse.Err, &invalid) {
+			bound = invalid.Bound
+		}
+		return s, &jobs.InvalidError{Field: parse.KeyName, Value: parse.Value, Bound: bound}
+	}
+	return s, err
+}
+
+// check returns an error for each setting that is out of bounds.
+func (s *settings) check() error {
+	var errs []error
+	oneOf := func(field, value string, allowed ...string) {
+		for _, a := range allowed {
+			if a == value {
+				return
+			}
+		}
+		errs = append(errs, &jobs.InvalidError{Field: field, Value: value, Bound: "one of " + strings.Join(allowed, ", ")})
+	}
+	lasting := func(field string, d, least, most time.Duration) {
+		if d < least || d > most {
+			errs = append(errs, &jobs.InvalidError{Field: field, Value: d, Bound: fmt.Sprintf("from %v to %v", least, most)})
+		}
+	}
+	oneOf("PERDURE_OUTPUT", s.Output, "table", "json")
+	oneOf("PERDURE_LOG_LEVEL", s.LogLevel, "debug", "info", "warn", "error")
+	oneOf("PERDURE_LOG_FORMAT", s.LogFormat, "text", "json")
+	lasting("PERDURE_SHUTDOWN_TIMEOUT", s.ShutdownTimeout, time.Millisecond, time.Hour)
+	lasting("PERDURE_BEAT", s.Beat, 50*time.Millisecond, 10*time.Second)
+	lasting("PERDURE_SILENCE", s.Silence, max(500*time.Millisecond, 3*s.Beat), 10*time.Minute)
+	if s.Concurrency < 1 || s.Concurrency > 10_000 {
+		errs = append(errs, &jobs.InvalidError{Field: "PERDURE_CONCURRENCY", Value: s.Concurrency, Bound: "from 1 to 10000"})
+	}
+	for queue, priority := range s.Queues {
+		if priority < 1 || priority > 100 {
+			errs = append(errs, &jobs.InvalidError{Field: "PERDURE_QUEUES", Value: fmt.Sprintf("%s=%d", queue, priority), Bound: "a priority from 1 to 100"})
+		}
+	}
+	_, err := s.networks()
+	return errors.Join(append(errs, err)...)
+}
+
+func (s *settings) networks() ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	for _, text := range s.HTTPAllowNets {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, &jobs.InvalidError{Field: "PERDURE_HTTP_ALLOW_NETS", Value: text, Bound: "networks such as 10.0.0.0/8"}
+		}
+		networks = append(networks, network)
+	}
+	return networks, nil
+}
+
+// actor is who decides, when the settings do not say: user@host.
+func (s *settings) actor() string {
+	if s.Actor != "" {
+		return s.Actor
+	}
+	name, host := "unknown", "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return name + "@" + host
+}
+
+func (s *settings) commonFlags(f *pflag.FlagSet) {
+	f.StringVar(&s.RedisURL, "redis-url", s.RedisURL, "Redis: redis://, rediss://, redis-sentinel:// or redis+cluster:// (also REDIS_URL); default: a running perdure dev, else redis://127.0.0.1:6379")
+	f.StringVarP(&s.Output, "output", "o", s.Output, "table or json")
+	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "debug, info, warn or error")
+	f.StringVar(&s.LogFormat, "log-format", s.LogFormat, "text or json")
+	f.StringVar(&s.DataDir, "data-dir", s.DataDir, "where perdure dev keeps its data and is found")
+	f.StringVar(&s.Actor, "actor", s.Actor, "who decides, for the record (default user@host)")
+}
+
+func (s *settings) workerFlags(f *pflag.FlagSet) {
+	f.IntVar(&s.Concurrency, "concurrency", s.Concurrency, "attempts at a time, 1 to 10000")
+	f.Var(&s.Queues, "queues", "queues and their priority, for example orders=3,default=1 (default: the queues of the kinds)")
+	f.BoolVar(&s.StrictPriority, "strict-priority", s.StrictPriority, "serve a queue only while those of higher priority are empty")
+	f.DurationVar(&s.ShutdownTimeout, "shutdown-timeout", s.ShutdownTimeout, "how long attempts may finish on stop")
+	f.DurationVar(&s.Beat, "beat", s.Beat, "between signs of life, 50ms to 10s")
+	f.StringSliceVar(&s.HTTPAllowNets, "http-allow-nets", s.HTTPAllowNets, "networks that http.request may also reach")
+	f.BoolVar(&s.HTTPAllowPrivate, "http-allow-private", s.HTTPAllowPrivate, "let http.request reach private addresses")
+	f.StringSliceVar(&s.HTTPSecretNames, "http-secret-names", s.HTTPSecretNames, "environment names that http.request may reference")
+}
+
+func (s *settings) keeperFlags(f *pflag.FlagSet) {
+	f.DurationVar(&s.Silence, "silence", s.Silence, "how long a worker may be silent before its jobs are taken over; at least 3 beats")
+	f.StringVar(&s.HealthListen, "health-listen", s.HealthListen, "address of /livez, /readyz and /metrics (default: none)")
+}
+
+func (s *settings) opsFlags(f *pflag.FlagSet) {
+	f.StringVar(&s.Listen, "listen", s.Listen, "address of the API and the pages")
+	f.StringSliceVar(&s.Hosts, "hosts", s.Hosts, "host names that requests may use besides loopback")
+}
+
+// kubernetes matches the variables that Kubernetes sets for a Service whose name
+// begins with perdure.
+var kubernetes = regexp.MustCompile(`^PERDURE_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)$`)
+
+// unknownVariables returns an error that names PERDURE_ variables which mean
+// nothing: most likely misspelt.
+func unknownVariables(environ []string, known map[string]bool) error {
+	var errs []error
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "PERDURE_") && !known[name] && !kubernetes.MatchString(name) {
+			errs = append(errs, fmt.Errorf("unknown setting %s: it means nothing to perdure; see `help` for the settings: %w", name, jobs.ErrInvalid))
+		}
+	}
+	return errors.Join(errs...)
+}

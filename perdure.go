@@ -1,0 +1,70 @@
+// Package perdure is the front door: connect a client, run a worker, or build a
+// binary with every command around your own kinds. What jobs are made of is in
+// package jobs.
+//
+//	func main() { perdure.Main(Fulfil.Do(fulfil)) }
+package perdure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/perdure/perdure/internal/cli"
+	"github.com/perdure/perdure/jobs"
+	"github.com/perdure/perdure/scheduler"
+	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/worker"
+)
+
+// Main makes the program the perdure command line around the given kinds: worker,
+// dev, job enqueue and all the others. It does not return.
+func Main(handlers ...jobs.Handler) { os.Exit(cli.Main(handlers)) }
+
+// Client is a connected [jobs.Client].
+type Client interface {
+	jobs.Client
+	// Close closes the connections.
+	Close() error
+}
+
+// Connect returns a client on the Redis at url: redis://, rediss://,
+// redis-sentinel://host:port,host:port/master or redis+cluster://host:port,….
+// It returns once Redis has answered; [jobs.ErrUnavailable] when it does not,
+// [jobs.ErrInvalid] for a url that cannot be read.
+func Connect(ctx context.Context, url string) (Client, error) { return store.Connect(ctx, url) }
+
+// WorkerOptions say how a worker runs; the zero value of each field has a default.
+type WorkerOptions = worker.Options
+
+// Work runs a worker on the Redis at url, inside a program of your own, until ctx
+// ends; then it finishes or hands back what runs, and returns nil. It also does
+// what the scheduler does, so that nothing else has to run.
+func Work(ctx context.Context, url string, options WorkerOptions) error {
+	s, err := store.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	w, err := worker.New(s, options)
+	if err != nil {
+		return err
+	}
+	keeper, err := scheduler.New(s, scheduler.Options{Log: options.Log, Registerer: options.Registerer})
+	if err != nil {
+		return err
+	}
+	keeping, stop := context.WithCancel(ctx)
+	var keepers sync.WaitGroup
+	var kept error
+	keepers.Go(func() { kept = keeper.Run(keeping) })
+	worked := w.Run(ctx)
+	stop()
+	keepers.Wait()
+	if err := errors.Join(worked, kept); err != nil {
+		return fmt.Errorf("work: %w", err)
+	}
+	return nil
+}
