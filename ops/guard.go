@@ -76,10 +76,8 @@ func (s *service) protect(routes []route) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 		aw := &answering{ResponseWriter: w}
 		began := time.Now()
-		defer func() {
-			s.recovered(aw, r, recover())
-			s.logVisit(r, v, aw, time.Since(began))
-		}()
+		defer func() { s.logVisit(r, v, aw, time.Since(began)) }() // also when the next one panics again
+		defer func() { s.recovered(aw, r, recover()) }()
 		setHeaders(w.Header())
 		if err := s.admit(r); err != nil {
 			s.refuse(aw, r, err)
@@ -189,8 +187,16 @@ func (s *service) guarded(rt route) http.Handler {
 				s.refuse(w, r, errMediaType)
 				return
 			}
+			if _, err := params(r); err != nil {
+				s.refuse(w, r, err)
+				return
+			}
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), maxWait+maxHandler)
+		limit := maxHandler
+		if r.URL.Query().Has("wait") {
+			limit += maxWait
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
 		if err := rt.serve(s, w, r.WithContext(ctx)); err != nil {
 			s.refuse(w, r, err)

@@ -36,6 +36,7 @@ func (s *service) home(w http.ResponseWriter, r *http.Request) error {
 		p := problemOf(err)
 		data.Problem, status = p.Title, p.Status
 		visitOf(r).err = err
+		w.Header().Set("Retry-After", "1")
 	}
 	var page bytes.Buffer
 	if err := homePage.Execute(&page, data); err != nil {

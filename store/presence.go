@@ -131,3 +131,8 @@ func (s *Store) KindDefinition(ctx context.Context, name string) (jobs.Definitio
 		Retention: kind.Retention, MaxPayload: kind.MaxPayload, MaxOutput: jobs.DefaultMaxOutput, Codec: jobs.JSON,
 	}, nil
 }
+
+// Unpublish forgets what workers said of a kind.
+func (s *Store) Unpublish(ctx context.Context, kind string) error {
+	return unreachable(s.rdb.HDel(ctx, kindsKey, kind).Err())
+}

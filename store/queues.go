@@ -109,3 +109,21 @@ func (s *Store) Find(ctx context.Context, key string) ([]string, error) {
 	}
 	return found, nil
 }
+
+// Drop removes a queue with everything in it, for queues that a drill or a
+// benchmark has made. It is not atomic and must not meet workers of the queue.
+func (s *Store) Drop(ctx context.Context, queue string) error {
+	for _, pattern := range []string{asynqKey(queue, "*"), ownKey(queue, "*")} {
+		keys := s.rdb.Scan(ctx, 0, pattern, maxBatch).Iterator()
+		for keys.Next(ctx) {
+			if err := s.rdb.Unlink(ctx, keys.Val()).Err(); err != nil {
+				return fmt.Errorf("drop queue %s: %w", queue, unreachable(err))
+			}
+		}
+		if err := keys.Err(); err != nil {
+			return fmt.Errorf("drop queue %s: %w", queue, unreachable(err))
+		}
+	}
+	s.known.Delete(queue)
+	return unreachable(s.rdb.SRem(ctx, queuesKey, queue).Err())
+}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -68,9 +69,14 @@ func usage(err error) error { return &exitError{exitUsage, err} }
 func Main(handlers []jobs.Handler) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	redis.SetLogger(silent{}) // go-redis prints what it also returns
 	app := &App{Handlers: handlers, Args: os.Args[1:], Environ: os.Environ(), Out: os.Stdout, Err: os.Stderr}
 	return app.Run(ctx)
 }
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 // Run executes the command that the arguments name and returns its exit code.
 func (a *App) Run(ctx context.Context) int {
@@ -127,7 +133,7 @@ func (a *App) tree() *cobra.Command {
 	a.settings.commonFlags(root.PersistentFlags())
 	root.AddCommand(
 		a.devCommand(), a.workerCommand(), a.schedulerCommand(), a.opsCommand(),
-		a.jobCommand(), a.deadCommand(), a.queueCommand(), a.versionCommand(),
+		a.jobCommand(), a.deadCommand(), a.queueCommand(), a.drillCommand(), a.versionCommand(), a.exampleCommand(),
 	)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(root, cmd) }
@@ -196,6 +202,9 @@ func (a *App) newLog() *slog.Logger {
 	}
 	return slog.New(slog.NewTextHandler(a.Err, options))
 }
+
+// quiet is a log for what runs beneath a command whose answer is its output.
+func (a *App) quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // connect opens the store on the Redis that the settings name: given, else that
 // of a running `perdure dev`, else the local one.

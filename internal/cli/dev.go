@@ -12,18 +12,20 @@ import (
 )
 
 func (a *App) devCommand() *cobra.Command {
+	var samples bool
 	c := &cobra.Command{
 		Use: "dev", Short: "Run everything in one process, with a Redis of its own", Args: exactly(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), samples) },
 	}
 	a.settings.workerFlags(c.Flags())
 	a.settings.keeperFlags(c.Flags())
 	a.settings.opsFlags(c.Flags())
+	c.Flags().BoolVar(&samples, "samples", false, "run a few sample orders, with their services, and show what becomes of them")
 	return c
 }
 
 // dev runs worker, scheduler and ops on a Redis that lives in the data directory.
-func (a *App) dev(ctx context.Context) error {
+func (a *App) dev(ctx context.Context, samples bool) error {
 	redis, err := devredis.Start(ctx, a.settings.DataDir, a.log)
 	if err != nil {
 		return err
@@ -39,22 +41,49 @@ func (a *App) dev(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(a.addOps(p, handlers), a.addHealth(p)); err != nil {
-		return err
-	}
-	if err := a.addWorker(p, handlers); err != nil {
-		return err
-	}
-	p.add("redis", func(ctx context.Context) error {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-redis.Died():
-			return fmt.Errorf("redis ended: %w", err)
+	if samples {
+		services, err := a.startSamples(ctx)
+		if err != nil {
+			return fmt.Errorf("sample services: %w", err)
 		}
-	})
-	a.printf("Redis      %s\n           %s\nAPI        http://%s/api/v1/\nPages      http://%s/\nasynq UI   http://%s/asynq/\n",
-		redis.URL(), redis.Description(), a.settings.Listen, a.settings.Listen, a.settings.Listen)
-	a.printf("Try        perdure job enqueue http.request --key k1 --data '{\"url\":\"http://127.0.0.1:8000/\"}' --wait\n")
+		defer services.Stop()
+		handlers = append(handlers, services.Client().Handler())
+		p.add("samples", func(ctx context.Context) error {
+			err := a.playSamples(ctx, s, services)
+			if err == nil {
+				<-ctx.Done()
+			}
+			return ignoreEnd(ctx, err)
+		})
+	}
+	p.add("redis", func(ctx context.Context) error { return untilDeath(ctx, redis) })
+	if err := errors.Join(a.addOps(p, handlers), a.addHealth(p), a.addWorker(p, handlers)); err != nil {
+		return err
+	}
+	a.welcome(redis)
 	return p.run(ctx)
+}
+
+func (a *App) welcome(redis *devredis.Server) {
+	a.printf("Redis      %s\n           %s\n", redis.URL(), redis.Description())
+	a.printf("API        http://%[1]s/api/v1/\nPages      http://%[1]s/\nasynq UI   http://%[1]s/asynq/\n", a.settings.Listen)
+	a.printf("Try        perdure job enqueue http.request --key k1 --data '{\"url\":\"http://%s/api/v1/version\",\"method\":\"GET\"}' --wait\n", a.settings.Listen)
+}
+
+// untilDeath returns when ctx ends, or with an error when Redis does.
+func untilDeath(ctx context.Context, redis *devredis.Server) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-redis.Died():
+		return fmt.Errorf("redis ended: %w", err)
+	}
+}
+
+// ignoreEnd makes an error that only says that ctx has ended no error.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }

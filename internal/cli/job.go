@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,15 +140,15 @@ func (a *App) definition(ctx context.Context, s *store.Store, kind string, paylo
 }
 
 func (a *App) knownKinds(ctx context.Context, s *store.Store, handlers []jobs.Handler) string {
-	var names []string
+	names := map[string]bool{}
 	for _, h := range handlers {
-		names = append(names, h.Definition.Name)
+		names[h.Definition.Name] = true
 	}
 	published, _ := s.Kinds(ctx)
 	for name := range published {
-		names = append(names, name)
+		names[name] = true
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(slices.Sorted(maps.Keys(names)), ", ")
 }
 
 func readData(data string) (json.RawMessage, error) {

@@ -89,10 +89,9 @@ func loadSettings() (settings, error) {
 	err := envconfig.Process("perdure", &s)
 	var parse *envconfig.ParseError
 	if errors.As(err, &parse) {
-		bound := "a " + parse.TypeName
-		if parse.TypeName == "time.Duration" {
-			bound = "a duration such as 1500ms or 10s"
-		}
+		bound := map[string]string{
+			"int": "a whole number", "bool": "true or false", "time.Duration": "a duration such as 1500ms or 10s",
+		}[parse.TypeName]
 		var invalid *jobs.InvalidError
 		if errors.As(parse.Err, &invalid) {
 			bound = invalid.Bound

@@ -1,0 +1,190 @@
+// Package drill runs perdure's promises for real: the order example's services
+// and a worker as processes of their own, faults switched on, and the ledgers of
+// the services as witnesses of what happened.
+package drill
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/perdure/perdure/examples/orders"
+	"github.com/perdure/perdure/jobs"
+	"github.com/perdure/perdure/store"
+)
+
+// Options say where a drill runs.
+type Options struct {
+	Names      []string // scenarios; none: all
+	Executable string   // the binary that runs services and workers as its children
+	RedisURL   string   // queues of its own are made there, and removed at the end
+	Log        io.Writer
+}
+
+// Result is what became of a scenario.
+type Result struct {
+	Name     string `json:"name"`
+	Expected string `json:"expected"`
+	Observed string `json:"observed"`
+	Evidence string `json:"evidence"`
+	Passed   bool   `json:"passed"`
+	Skipped  string `json:"skipped,omitempty"` // why it cannot run here
+}
+
+// Report is a whole drill.
+type Report struct {
+	Scenarios []Result `json:"scenarios"`
+	Passed    int      `json:"passed"`
+	Failed    int      `json:"failed"`
+	Skipped   int      `json:"skipped"`
+}
+
+// scenario is one promise.
+type scenario struct {
+	name     string
+	expected string
+	run      func(ctx context.Context, s *stage) (observed, evidence string, err error)
+}
+
+// Names returns the names of all scenarios in order.
+func Names() []string {
+	var names []string
+	for _, sc := range scenarios {
+		names = append(names, sc.name)
+	}
+	return names
+}
+
+// Run plays the scenarios one after the other and calls done after each. The
+// error is about the stage (Redis, children); a broken promise is a Result.
+func Run(ctx context.Context, o Options, done func(Result)) (Report, error) {
+	report := Report{Scenarios: []Result{}}
+	chosen, err := choose(o.Names)
+	if err != nil {
+		return report, err
+	}
+	s, err := openStage(ctx, o)
+	if err != nil {
+		return report, fmt.Errorf("set the stage: %w", err)
+	}
+	for _, sc := range chosen {
+		result := s.play(ctx, sc)
+		switch {
+		case result.Passed:
+			report.Passed++
+		case result.Skipped != "":
+			report.Skipped++
+		default:
+			report.Failed++
+		}
+		report.Scenarios = append(report.Scenarios, result)
+		done(result)
+	}
+	return report, s.close()
+}
+
+func choose(names []string) ([]scenario, error) {
+	if len(names) == 0 {
+		return scenarios, nil
+	}
+	var chosen []scenario
+	for _, name := range names {
+		found := false
+		for _, sc := range scenarios {
+			if sc.name == name {
+				chosen, found = append(chosen, sc), true
+			}
+		}
+		if !found {
+			return nil, &jobs.InvalidError{Field: "scenario", Value: name, Bound: "one of " + strings.Join(Names(), ", ")}
+		}
+	}
+	return chosen, nil
+}
+
+// stage is what the scenarios play on: three services, a worker, a queue.
+type stage struct {
+	store    *store.Store
+	queue    string
+	dir      string
+	services *Services
+	worker   *child
+	orders   []orders.Order
+	hadKind  bool
+}
+
+func openStage(ctx context.Context, o Options) (*stage, error) {
+	s := &stage{queue: "drill-" + strings.ToLower(rand.Text()[:10])}
+	var err error
+	if s.orders, err = orders.Sample(); err != nil {
+		return nil, err
+	}
+	if s.dir, err = os.MkdirTemp("", "perdure-drill-"); err != nil {
+		return nil, err
+	}
+	if s.store, err = store.Connect(ctx, o.RedisURL); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(s.dir))
+	}
+	kinds, err := s.store.Kinds(ctx)
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	_, s.hadKind = kinds[orders.Fulfil.Definition().Name]
+	if err := s.populate(ctx, o); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// populate starts the services and then the worker that calls them.
+func (s *stage) populate(ctx context.Context, o Options) error {
+	var err error
+	if s.services, err = StartServices(ctx, o.Executable, s.dir, o.Log); err != nil {
+		return err
+	}
+	env := append(s.services.Environ(), "PERDURE_REDIS_URL="+o.RedisURL)
+	s.worker, err = start(o.Log, env, o.Executable, "example", "worker", "--queues", s.queue)
+	return err
+}
+
+// play runs one scenario within a minute, on services without faults.
+func (s *stage) play(ctx context.Context, sc scenario) Result {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	result := Result{Name: sc.name, Expected: sc.expected}
+	for _, name := range serviceNames {
+		if err := orders.ClearFaults(ctx, s.services.URL(name)); err != nil {
+			result.Observed = "could not prepare: " + err.Error()
+			return result
+		}
+	}
+	observed, evidence, err := sc.run(ctx, s)
+	result.Observed, result.Evidence, result.Passed = observed, evidence, err == nil
+	if err != nil {
+		result.Observed = strings.TrimPrefix(observed+"; ", "; ") + err.Error()
+	}
+	return result
+}
+
+// close ends the children and removes what the drill left in Redis.
+func (s *stage) close() error {
+	var errs []error
+	if s.worker != nil {
+		errs = append(errs, s.worker.stop())
+	}
+	if s.services != nil {
+		errs = append(errs, s.services.Stop())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	errs = append(errs, s.store.Drop(ctx, s.queue))
+	if !s.hadKind {
+		errs = append(errs, s.store.Unpublish(ctx, orders.Fulfil.Definition().Name))
+	}
+	return errors.Join(append(errs, s.store.Close(), os.RemoveAll(s.dir))...)
+}
