@@ -3,6 +3,7 @@ package perdure
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/hibiken/asynq"
 
@@ -16,9 +17,11 @@ import (
 // asynq.SkipRetry quarantines the job, asynq.RevokeTask cancels it. asynq's
 // context functions (GetTaskID and so on) and Task.ResultWriter are bound to
 // asynq's own server and find nothing here: use [jobs.Current], and return a
-// result from a kind of your own. The options are those of a kind.
+// result from a kind of your own. A stock producer's MaxRetry bounds the retries.
+// The options are those of a kind.
 func FromAsynq(h asynq.Handler, options ...jobs.Option) jobs.Handler {
-	kind := jobs.Define[[]byte, []byte]("asynq", options...)
+	patient := jobs.Retry(jobs.Exponential(5*time.Second, time.Hour, 10_000)) // the producer's MaxRetry is the bound
+	kind := jobs.Define[[]byte, []byte]("asynq", append([]jobs.Option{patient}, options...)...)
 	run := func(ctx context.Context, payload []byte) ([]byte, error) {
 		about, _ := jobs.Current(ctx)
 		err := h.ProcessTask(ctx, asynq.NewTaskWithHeaders(about.Kind, payload, about.Headers))
@@ -30,6 +33,5 @@ func FromAsynq(h asynq.Handler, options ...jobs.Option) jobs.Handler {
 		}
 		return nil, err
 	}
-	adapted := jobs.NewHandler(kind.Definition(), run, nil)
-	return adapted
+	return jobs.NewHandler(kind.Definition(), run, nil)
 }
