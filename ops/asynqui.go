@@ -38,7 +38,7 @@ var inlineScript = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
 // digests, and nothing of other origins: the fonts it asks for stay out.
 func (s *service) mountAsynq(client redis.UniversalClient) error {
 	ui := asynqmon.New(asynqmon.Options{
-		RootPath: asynqRoot, RedisConnOpt: sharedRedis{client}, 
+		RootPath: asynqRoot, RedisConnOpt: sharedRedis{client}, ReadOnly: true,
 		PayloadFormatter: asynqmon.PayloadFormatterFunc(showBytes), ResultFormatter: asynqmon.ResultFormatterFunc(showBytes),
 	})
 	page := capture(ui, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: asynqRoot + "/"}, Header: http.Header{}})

@@ -147,7 +147,9 @@ func TestPanic(t *testing.T) {
 	var log logBuffer
 	f := newFake()
 	f.panics = "CANARY"
-	server := httptest.NewServer(newAPI(t, Options{Store: f, Log: log.logger()}))
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = NewServer(newAPI(t, Options{Store: f, Log: log.logger()}), log.logger())
+	server.Start()
 	defer server.Close()
 	client := server.Client()
 	defer client.CloseIdleConnections()

@@ -97,6 +97,9 @@ func TestAsynqUI(t *testing.T) {
 	if got := call(h, http.MethodGet, "/asynq/static/media/logo-color.c2b0c1f3.svg", "").Header().Get("Content-Type"); got != "image/svg+xml" {
 		t.Errorf("logo is %q", got)
 	}
+	if got := call(h, http.MethodGet, "/asynq/", ""); !strings.Contains(got.text, `FLAG_READ_ONLY="true"`) {
+		t.Errorf("the UI offers to change things: %.1500s", got.text)
+	}
 	if got := call(h, http.MethodGet, "/asynq", ""); got.Code/100 != 3 || got.Header().Get("Location") != "/asynq/" {
 		t.Errorf("GET /asynq: %d %v", got.Code, got.Header())
 	}
