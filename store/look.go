@@ -100,6 +100,9 @@ func decodeCursor(text string) (cursor, error) {
 	if err == nil {
 		err = json.Unmarshal(data, &c)
 	}
+	if _, bad := strconv.ParseFloat(c.Score, 64); err == nil && c.Score != "" {
+		err = bad
+	}
 	if err != nil || c.Offset < 0 {
 		return c, &jobs.InvalidError{Field: "cursor", Value: text, Bound: "the next of an earlier page"}
 	}

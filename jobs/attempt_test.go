@@ -1,0 +1,66 @@
+package jobs_test
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/perdure/perdure/jobs"
+)
+
+// memory is an attempt without Redis: what it records outlives an execution when
+// the same memory is given to the next.
+type memory struct {
+	about      jobs.About
+	definition jobs.Definition
+	commitErr  error
+
+	mu       sync.Mutex
+	entered  map[string]bool
+	steps    map[string][]byte
+	progress map[string][]byte
+}
+
+func newMemory(d jobs.Definition) *memory {
+	return &memory{
+		about:      jobs.About{Queue: "orders", Key: "order:1", Kind: d.Name, Incarnation: "inc", Attempt: 1},
+		definition: d, entered: map[string]bool{}, steps: map[string][]byte{}, progress: map[string][]byte{},
+	}
+}
+
+// again begins another execution on what was recorded.
+func (m *memory) again() { m.entered = map[string]bool{} }
+
+func (m *memory) About() jobs.About           { return m.about }
+func (m *memory) Definition() jobs.Definition { return m.definition }
+
+func (m *memory) Enter(step string) ([]byte, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.entered[step] {
+		return nil, false, jobs.ErrDuplicateStep
+	}
+	m.entered[step] = true
+	output, ok := m.steps[step]
+	return output, ok, nil
+}
+
+func (m *memory) Commit(_ context.Context, step string, output []byte, _ time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.commitErr != nil {
+		return m.commitErr
+	}
+	m.steps[step] = output
+	return nil
+}
+
+func (m *memory) Progress(step string) []byte { return m.progress[step] }
+
+func (m *memory) SaveProgress(_ context.Context, step string, data []byte) error {
+	if m.commitErr != nil {
+		return m.commitErr
+	}
+	m.progress[step] = data
+	return nil
+}
