@@ -22,7 +22,7 @@ func (s *Store) Cancel(ctx context.Context, queue, key string, by jobs.Decision)
 		_, stored = revised(msg, func(m *message) { cancelMessage(m, by.Reason, s.now()) })
 		return s.runCode(ctx, "cancel", []string{
 			taskKey(queue, key), pendingKey(queue), scheduledKey(queue), retryKey(queue), completedKey(queue),
-			parkedKey(queue), eventsKey(queue), lockOf(queue, key, m),
+			parkedKey(queue), eventsKey(queue), lockOf(queue, key, m), deadKey(queue),
 		}, key, msg, stored, keptSeconds(time.Duration(m.Retention)*time.Second), by.Actor, by.Reason)
 	})
 }

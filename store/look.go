@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -103,6 +104,9 @@ func decodeCursor(text string) (cursor, error) {
 	if _, bad := strconv.ParseFloat(c.Score, 64); err == nil && c.Score != "" {
 		err = bad
 	}
+	if _, bad := strconv.ParseFloat(c.Score, 64); err == nil && (c.Score != "" || c.Member != "") {
+		err = bad
+	}
 	if err != nil || c.Offset < 0 {
 		return c, &jobs.InvalidError{Field: "cursor", Value: text, Bound: "the next of an earlier page"}
 	}
@@ -125,21 +129,25 @@ func (s *Store) List(ctx context.Context, q jobs.Query) (jobs.Page, error) {
 			page.Next = at.encode()
 			return page, nil
 		}
-		keys, next, more, err := s.scan(ctx, at, q.Limit)
+		entries, err := s.scan(ctx, at, q.Limit)
 		if err != nil {
 			return page, fmt.Errorf("list jobs: %w", unreachable(err))
 		}
-		read += len(keys)
+		read += len(entries)
+		keys := make([]string, len(entries))
+		for i, entry := range entries {
+			keys[i] = entry.key
+		}
 		found, err := s.fetch(ctx, at.Queue, keys)
 		if err != nil {
 			return page, fmt.Errorf("list jobs: %w", err)
 		}
-		kept, last := takeJobs(&page, found, at.State, q)
-		if kept < len(found) {
-			page.Next = s.after(ctx, at, last).encode()
+		if last, all := takeJobs(&page, found, at.State, q); !all {
+			page.Next = entries[slices.Index(keys, last)].after.encode()
 			return page, nil
 		}
-		if at = next; more {
+		if len(entries) == q.Limit {
+			at = entries[len(entries)-1].after
 			continue
 		}
 		if places = places[1:]; len(places) > 0 {
@@ -149,35 +157,19 @@ func (s *Store) List(ctx context.Context, q jobs.Query) (jobs.Page, error) {
 	return page, nil
 }
 
-// takeJobs adds the jobs that match to the page until it is full. It returns how
-// many of the found it looked at, and the key of the last one.
-func takeJobs(page *jobs.Page, found []jobs.Info, state jobs.State, q jobs.Query) (int, string) {
-	last := ""
-	for i, info := range found {
+// takeJobs adds the jobs that match to the page until it is full. It returns the
+// last key that it looked at, and whether it looked at all.
+func takeJobs(page *jobs.Page, found []jobs.Info, state jobs.State, q jobs.Query) (last string, all bool) {
+	for _, info := range found {
 		if len(page.Jobs) == q.Limit {
-			return i, last
+			return last, false
 		}
 		last = info.Key
 		if info.State == state && (q.Kind == "" || q.Kind == info.Kind) {
 			page.Jobs = append(page.Jobs, info)
 		}
 	}
-	return len(found), last
-}
-
-// after is the place behind a key in the set or list that at points into.
-func (s *Store) after(ctx context.Context, at cursor, key string) cursor {
-	if name, isList := stateKey(at.Queue, at.State); isList {
-		at.Offset++
-		if position, err := s.rdb.LPos(ctx, name, key, redis.LPosArgs{Rank: -1}).Result(); err == nil {
-			length := s.rdb.LLen(ctx, name).Val()
-			at.Offset = length - position
-		}
-	} else {
-		at.Score = strconv.FormatFloat(s.rdb.ZScore(ctx, name, key).Val(), 'f', -1, 64)
-		at.Member = key
-	}
-	return at
+	return last, true
 }
 
 // places lists what a query goes through, one state of one queue at a time, and
@@ -253,45 +245,53 @@ func stateKey(queue string, state jobs.State) (name string, isList bool) {
 	}
 }
 
+// listed is a key in a place, and where a page that ends with it goes on.
+type listed struct {
+	key   string
+	after cursor
+}
+
 // scan reads the next keys from a place. Lists shift while jobs are taken from
 // them, so a page of pending jobs may repeat or miss some; sets do not.
-func (s *Store) scan(ctx context.Context, at cursor, limit int) (keys []string, next cursor, more bool, err error) {
+func (s *Store) scan(ctx context.Context, at cursor, limit int) ([]listed, error) {
 	name, isList := stateKey(at.Queue, at.State)
-	next = at
+	var found []listed
 	if isList {
 		// The head of the queue is the list's right end.
-		keys, err = s.rdb.LRange(ctx, name, -at.Offset-int64(limit), -at.Offset-1).Result()
-		for i, j := 0, len(keys)-1; i < j; i, j = i+1, j-1 {
-			keys[i], keys[j] = keys[j], keys[i]
+		keys, err := s.rdb.LRange(ctx, name, -at.Offset-int64(limit), -at.Offset-1).Result()
+		for _, key := range slices.Backward(keys) {
+			at.Offset++
+			found = append(found, listed{key, at})
 		}
-		next.Offset += int64(len(keys))
-		return keys, next, len(keys) == limit, err
+		return found, err
 	}
 	start, err := s.rankAfter(ctx, name, at)
 	if err != nil {
-		return nil, next, false, err
+		return nil, err
 	}
 	entries, err := s.rdb.ZRangeWithScores(ctx, name, start, start+int64(limit)-1).Result()
 	for _, entry := range entries {
-		key, _ := entry.Member.(string)
-		keys = append(keys, key)
-		next.Score, next.Member = strconv.FormatFloat(entry.Score, 'f', -1, 64), key
+		at.Member, _ = entry.Member.(string)
+		at.Score = strconv.FormatFloat(entry.Score, 'f', -1, 64)
+		found = append(found, listed{at.Member, at})
 	}
-	return keys, next, len(entries) == limit, err
+	return found, err
 }
 
-// rankAfter is the rank behind the last entry seen, also when that entry has left
-// the set since.
+// rankAfter is the rank behind the last entry seen. When that entry has left its
+// place since, it is the rank of the first one with the same score: some may be
+// repeated, none is missed.
 func (s *Store) rankAfter(ctx context.Context, name string, at cursor) (int64, error) {
 	if at.Member == "" {
 		return 0, nil
 	}
-	rank, err := s.rdb.ZRank(ctx, name, at.Member).Result()
-	if err == nil {
-		return rank + 1, nil
-	}
-	if err != redis.Nil {
+	pipe := s.rdb.TxPipeline()
+	rank, score := pipe.ZRank(ctx, name, at.Member), pipe.ZScore(ctx, name, at.Member)
+	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
 		return 0, err
+	}
+	if rank.Err() == nil && score.Err() == nil && strconv.FormatFloat(score.Val(), 'f', -1, 64) == at.Score {
+		return rank.Val() + 1, nil
 	}
 	return s.rdb.ZCount(ctx, name, "-inf", "("+at.Score).Result()
 }

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
@@ -79,15 +78,38 @@ func parseMany(scheme, rest, text string) (*redis.UniversalOptions, error) {
 	return o, nil
 }
 
-// redactURL returns the URL without its password, also when it does not parse.
+// redactURL returns the URL without its credentials and query, also when it does
+// not parse: whatever may be a password is left out.
 func redactURL(text string) string {
-	at := strings.LastIndex(text, "@")
-	if at < 0 {
-		return text
-	}
-	scheme, _, found := strings.Cut(text, "://")
+	scheme, rest, found := strings.Cut(text, "://")
 	if !found {
-		return "..." + text[at:]
+		scheme, rest = "", text
+	} else {
+		scheme += "://"
 	}
-	return fmt.Sprintf("%s://...%s", scheme, text[at:])
+	if at := strings.LastIndex(rest, "@"); at >= 0 {
+		rest = rest[at:]
+		scheme += "..."
+	}
+	if i := strings.IndexAny(rest, "?#"); i >= 0 {
+		rest = rest[:i] + rest[i:i+1] + "..."
+	}
+	hosts, path, hasPath := strings.Cut(rest, "/")
+	list := strings.Split(hosts, ",")
+	for i, host := range list {
+		// What stands for a port but is none may be the password of a URL without a host.
+		if colon := strings.LastIndex(host, ":"); colon >= 0 && !isPort(host[colon+1:]) {
+			list[i] = host[:strings.Index(host, ":")+1] + "..."
+		}
+	}
+	hosts = strings.Join(list, ",")
+	if hasPath {
+		hosts += "/" + path
+	}
+	return scheme + hosts
+}
+
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0 || text == ""
 }

@@ -49,7 +49,7 @@ while #reply - 3 < most and dropped < 100 do
     local since = redis.call('HGET', task, 'pending_since')
     redis.call('HSET', task, 'state', 'active', 'p:tok', token, 'p:cat', now_ms,
       'p:run', tonumber(had[6] or 0) + 1, 'p:inc', had[7] or token)
-    redis.call('HDEL', task, 'pending_since')
+    redis.call('HDEL', task, 'pending_since', 'p:due')
     redis.call('ZADD', KEYS[4], now + tonumber(ARGV[4]), key)
     redis.call('HSET', KEYS[7], key, token)
     local job = redis.call('HGETALL', task)

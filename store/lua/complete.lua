@@ -4,7 +4,8 @@
 -- KEYS[7] asynq:{q}:processed         KEYS[8] the task's unique lock, or KEYS[1] when it has none
 -- ARGV[1] key   ARGV[2] token   ARGV[3] message   ARGV[4] retention in seconds, 0: forget the job at once
 -- ARGV[5] when the day's counter expires, unix seconds   ARGV[6] result   ARGV[7] the kind's version
--- Returns 1 ended; 2 ended before by this token (sent twice); -1 no such job; -2 stale token.
+-- Returns 1 ended; 2 ended before by this token (sent twice); -1 no such job, also when it was forgotten at once and this
+-- is sent twice; -2 stale token.
 local owns = ownership(KEYS[1], ARGV[2])
 if owns ~= 1 then return owns end
 local now = clock()

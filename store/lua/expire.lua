@@ -1,11 +1,12 @@
 -- expire: forget ended jobs whose retention is over.
 -- KEYS[1] asynq:{q}:completed   KEYS[2] asynq:{q}:t: (the prefix: which jobs are over is only known here)
 -- ARGV[1] most jobs to forget
--- Returns how many were forgotten.
+-- Returns how many entries left the set. An entry that was left behind by a job deleted elsewhere takes no later job
+-- of the same key with it.
 local now = clock()
 local keys = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, tonumber(ARGV[1]))
 for _, key in ipairs(keys) do
-  redis.call('DEL', KEYS[2] .. key)
+  if redis.call('HGET', KEYS[2] .. key, 'state') == 'completed' then redis.call('DEL', KEYS[2] .. key) end
   redis.call('ZREM', KEYS[1], key)
 end
 return #keys

@@ -10,6 +10,7 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 
   local due = redis.call('HMGET', task, 'msg', 'p:due')
   if not due[1] then
     redis.call('ZREM', KEYS[1], key)
+    redis.call('ZREM', KEYS[3], key)
   elseif due[2] and tonumber(due[2]) > now_ms then
     -- The score has whole seconds only; this one is due later within the second.
     local wait = tonumber(due[2]) - now_ms
