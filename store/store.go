@@ -86,7 +86,7 @@ func (s *Store) Redis() redis.UniversalClient { return s.rdb }
 func (s *Store) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
 
 func (s *Store) sawTime(ms int64) {
-	s.offset.Store(int64(time.UnixMilli(ms).Sub(time.Now())))
+	s.offset.Store(int64(time.Until(time.UnixMilli(ms))))
 }
 
 // register makes a queue known to asynq's tools, once a process.
