@@ -29,7 +29,8 @@ func isolate(t *testing.T, s *store.Store, key, message string) {
 		t.Fatalf("claim: %v %+v", err, batch)
 	}
 	d := batch.Deliveries[0]
-	if err := s.Checkpoint(t.Context(), d.Hold, delivery.Checkpoint{Step: "first", Output: []byte("1"), Run: d.Run}); err != nil {
+	err = s.Checkpoint(t.Context(), d.Hold, delivery.Checkpoint{Step: "first", Output: []byte("1"), Run: d.Run})
+	if err != nil && d.Steps["first"] == nil { // a replayed job has it recorded
 		t.Fatal(err)
 	}
 	f, _ := jobs.NewFailure(jobs.Permanent(errors.New(message)), time.Now(), "w", d.Run)
