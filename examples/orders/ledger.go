@@ -30,11 +30,29 @@ type ledger struct {
 }
 
 func openLedger(path string) (*ledger, error) {
-	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
+	if err := endLine(file); err != nil {
+		return nil, errors.Join(fmt.Errorf("mend ledger: %w", err), file.Close())
+	}
 	return &ledger{file: file}, nil
+}
+
+// endLine ends the half line that a killed process may have left, so that the
+// next entry is a line of its own.
+func endLine(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil || info.Size() == 0 {
+		return err
+	}
+	last := make([]byte, 1)
+	if _, err := file.ReadAt(last, info.Size()-1); err != nil || last[0] == '\n' {
+		return err
+	}
+	_, err = file.Write([]byte{'\n'})
+	return err
 }
 
 func (l *ledger) append(e Entry) error {
