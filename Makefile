@@ -1,41 +1,49 @@
-# perdure: `make help` lists what there is.
+# One way to do each thing. A target's text is what `make help` says about it.
+SHELL := /bin/sh
 .DEFAULT_GOAL := help
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS   := -X github.com/perdure/perdure/internal/cli.Version=$(VERSION)
+TESTFLAGS ?=
+BENCHTIME ?= 1s
 
 .PHONY: help build dev test redis fmt lint vuln bench drill clean
 
-help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+help: ## say what there is (the default)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build bin/perdure
-	go build -trimpath -ldflags "-X github.com/perdure/perdure/internal/cli.Version=$(VERSION)" -o bin/perdure ./cmd/perdure
+build: ## build bin/perdure (needs only Go)
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/perdure ./cmd/perdure
 
-dev: build ## build, run sample orders, stay up (needs only Go)
+dev: build ## build, then everything in one process with sample orders (needs only Go)
 	bin/perdure dev --samples
 
-test: redis ## run every test with the race detector on a real redis-server
-	go test -race -timeout 9m ./...
+test: redis ## all tests, with the race detector, on the real Redis; TESTFLAGS='-run Name -v' for some
+	go test -race -timeout 9m $(TESTFLAGS) ./...
 
-redis: ## make sure that redis-server is there: install it, or say how
-	@scripts/ensure-redis.sh
+redis: ## make sure that redis-server is on PATH; installs it where it can
+	@sh scripts/ensure-redis.sh
 
-fmt: ## format the code
-	gofmt -w $$(git ls-files '*.go')
+fmt: ## format the Go files
+	gofmt -w $(GOFILES)
 
-lint: ## check format, vet and staticcheck
-	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "not formatted (run make fmt):"; echo "$$unformatted"; exit 1; fi
+lint: ## gofmt, go vet and staticcheck; changes nothing
+	@bad=$$(gofmt -l $(GOFILES)) && if [ -n "$$bad" ]; then echo "not formatted, run make fmt:"; echo "$$bad"; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
 
-vuln: ## look for known vulnerabilities that the code calls
-	@go tool govulncheck ./... > .vuln.out 2>&1; code=$$?; cat .vuln.out; \
-	if [ $$code -ne 0 ] && grep -qE 'fetching vulnerabilities|no such host|connection refused|dial tcp|Forbidden|403|502|503' .vuln.out; then echo "govulncheck: its database cannot be reached; nothing was checked"; code=0; fi; rm -f .vuln.out; exit $$code
+vuln: ## known vulnerabilities in what is used; says so when the database cannot be reached
+	@sh scripts/vuln.sh
 
-bench: redis ## run the benchmarks
-	go test -run '^$$' -bench . -benchtime 2s ./...
+bench: redis ## benchmarks, without the tests; BENCHTIME=10s for longer
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
-drill: build ## play the promises for real
+drill: build redis ## play the promises for real and show the evidence
 	bin/perdure drill
 
-clean: ## remove what was built and what dev has kept
-	rm -rf bin .perdure
+clean: ## remove what was built; the data of make dev in .perdure stays
+	rm -rf bin
+	go clean -testcache
+
+# Every Go file, and none of what tools and data directories keep.
+GOFILES = $(shell find . -name '*.go' -not -path './.*/*' -not -path './bin/*')

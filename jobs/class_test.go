@@ -76,6 +76,7 @@ func TestClassify(t *testing.T) {
 	expired, cancel := context.WithDeadline(t.Context(), time.Unix(0, 0))
 	defer cancel()
 	_, notFinite := json.Marshal(math.NaN())
+	//lint:ignore SA1026 the error is what is wanted
 	_, notJSON := json.Marshal(make(chan int))
 
 	tests := []struct {

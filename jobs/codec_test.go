@@ -1,6 +1,7 @@
 package jobs_test
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"maps"
@@ -124,5 +125,80 @@ func TestJSONCodec(t *testing.T) {
 	}
 	if err := jobs.JSON.Decode([]byte(`{"N":3} x`), &v); err == nil {
 		t.Error("text after the value is accepted")
+	}
+}
+
+// TestSealedCodec holds the codec of ExampleCodec to what it promises.
+func TestSealedCodec(t *testing.T) {
+	t.Parallel()
+	open := func(key, digestKey string) *sealed {
+		t.Helper()
+		codec, err := newSealed([]byte(key), []byte(digestKey))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return codec
+	}
+	codec := open("0123456789abcdef", "d")
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.String().Draw(t, "text")
+		a, err := codec.Encode(map[string]string{"text": text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := codec.Encode(map[string]string{"text": text})
+		if err != nil || bytes.Equal(a, b) {
+			t.Fatalf("two encryptions are alike, %v", err)
+		}
+		var back map[string]string
+		if err := codec.Decode(a, &back); err != nil || back["text"] != strings.ToValidUTF8(text, "\ufffd") {
+			t.Fatalf("got %q, %v", back, err)
+		}
+		if len(text) > 4 && bytes.Contains(a, []byte(text)) {
+			t.Fatal("the text is stored in clear")
+		}
+		a[rapid.IntRange(0, len(a)-1).Draw(t, "at")] ^= 1
+		if codec.Decode(a, &back) == nil {
+			t.Fatal("a changed byte is not noticed")
+		}
+	})
+	data, err := codec.Encode(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if open("fedcba9876543210", "d").Decode(data, &n) == nil || codec.Decode(nil, &n) == nil || codec.Decode(data[:12], &n) == nil {
+		t.Error("another key or missing data is not noticed")
+	}
+	if _, err := newSealed([]byte("short"), nil); err == nil {
+		t.Error("a key of 5 bytes is accepted")
+	}
+	digest := func(codec *sealed, kind string, v any) string {
+		t.Helper()
+		digest, err := codec.Digest(kind, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return digest
+	}
+	first := digest(codec, "k", map[string]any{"a": 1, "b": 2})
+	if first != digest(codec, "k", json.RawMessage(`{"b": 2.0, "a": 1}`)) {
+		t.Error("equal payloads have different digests")
+	}
+	for name, other := range map[string]string{
+		"another payload": digest(codec, "k", map[string]any{"a": 1, "b": 3}),
+		"another kind":    digest(codec, "l", map[string]any{"a": 1, "b": 2}),
+		"another key":     digest(open("0123456789abcdef", "e"), "k", map[string]any{"a": 1, "b": 2}),
+		"no key":          jobs.Digest("k", []byte(`{"a":1,"b":2}`)),
+	} {
+		if other == first {
+			t.Errorf("%s has the same digest", name)
+		}
+	}
+	if _, err := codec.Digest("k", make(chan int)); err == nil {
+		t.Error("a channel has a digest")
+	}
+	if _, err := codec.Encode(make(chan int)); err == nil {
+		t.Error("a channel is encoded")
 	}
 }

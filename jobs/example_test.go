@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"time"
 
@@ -121,11 +120,103 @@ func ExampleMiddleware() {
 		return func(ctx context.Context) error {
 			about, _ := jobs.Current(ctx)
 			err := next(ctx)
-			slog.Debug("ran", "job", about.Key, "error", err)
+			fmt.Println("ran", about.Key, "error:", err)
 			return err
 		}
 	}
 	handler := Fulfil.Do(func(context.Context, Order) (Receipt, error) { return Receipt{}, nil }, logged)
-	fmt.Println(handler.Definition.Name)
-	// Output: order.fulfil
+	attempt := newMemory(handler.Definition)
+	_, err := handler.Run(jobs.WithAttempt(context.Background(), attempt), []byte(`{"ID":"7"}`))
+	fmt.Println(err)
+	// Output:
+	// ran order:1 error: <nil>
+	// <nil>
+}
+
+func ExampleKind_Do() {
+	// The function is an ordinary one: a test calls it as such. A worker is given
+	// the handler.
+	handler := Fulfil.Do(func(_ context.Context, o Order) (Receipt, error) {
+		if o.ID == "" {
+			return Receipt{}, jobs.Permanent(errors.New("an order without an id"))
+		}
+		return Receipt{Number: "r-" + o.ID}, nil
+	})
+	for _, payload := range []string{`{"ID":"7"}`, `{}`, `{"ID":7}`} {
+		result, err := handler.Run(context.Background(), []byte(payload))
+		fmt.Println(string(result), err != nil, errors.Is(err, jobs.ErrInvalid))
+	}
+	// Output:
+	// {"Number":"r-7"} false false
+	//  true false
+	//  true true
+}
+
+func ExampleExponential() {
+	// Up to 1s, 2s, 4s and so on, at most 30s, drawn anew each time; ten attempts.
+	s := jobs.Exponential(time.Second, 30*time.Second, 10)
+	fifth, more := s.Next(5)
+	fmt.Println(fifth > 0 && fifth <= 16*time.Second, more)
+	_, more = s.Next(10)
+	fmt.Println(more)
+	// Output:
+	// true true
+	// false
+}
+
+func ExampleFixed() {
+	s := jobs.Fixed(15*time.Second, 3)
+	for used := 1; used <= s.Attempts(); used++ {
+		fmt.Println(s.Next(used))
+	}
+	// Output:
+	// 15s true
+	// 15s true
+	// 0s false
+}
+
+func ExampleIdempotencyKey() {
+	handler := Fulfil.Do(func(ctx context.Context, _ Order) (Receipt, error) {
+		return jobs.Step(ctx, "charge", func(ctx context.Context) (Receipt, error) {
+			fmt.Println("Idempotency-Key:", jobs.IdempotencyKey(ctx))
+			return Receipt{}, errors.New("connection lost, charged or not")
+		})
+	})
+	attempt := newMemory(handler.Definition)
+	for range 2 { // the step did not end, so it runs again, with the same key
+		attempt.again()
+		_, err := handler.Run(jobs.WithAttempt(context.Background(), attempt), []byte(`{"ID":"7"}`))
+		fmt.Println(err)
+	}
+	// Output:
+	// Idempotency-Key: CpmHVqg4y7zu8x7GhWhwGsVuZeGizTwSRnhZV9z5NbQ
+	// step "charge": connection lost, charged or not
+	// Idempotency-Key: CpmHVqg4y7zu8x7GhWhwGsVuZeGizTwSRnhZV9z5NbQ
+	// step "charge": connection lost, charged or not
+}
+
+func ExampleProgress() {
+	importRows := func(ctx context.Context) (int, error) {
+		row, found, err := jobs.Progress[int](ctx)
+		fmt.Println("from row", row, found)
+		for ; err == nil && row < 1000; row++ {
+			if row == 500 && !found {
+				return 0, errors.New("the file server went away")
+			}
+			if row%100 == 0 {
+				err = jobs.Heartbeat(ctx, row)
+			}
+		}
+		return row, err
+	}
+	attempt := newMemory(Fulfil.Definition())
+	for range 2 {
+		attempt.again()
+		fmt.Println(jobs.Step(jobs.WithAttempt(context.Background(), attempt), "import", importRows))
+	}
+	// Output:
+	// from row 0 false
+	// 0 step "import": the file server went away
+	// from row 400 true
+	// 1000 <nil>
 }
