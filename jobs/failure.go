@@ -17,7 +17,7 @@ const (
 )
 
 var (
-	quotedOrBareURL = regexp.MustCompile(`"[A-Za-z][A-Za-z0-9+.-]*://(?:\\.|[^"\\\n])*"|[A-Za-z0-9+.-]*://[^\s"]+`)
+	quotedOrBareURL = regexp.MustCompile(`"[A-Za-z][A-Za-z0-9+.-]*://(?:\\.|[^"\\\n])*"?|[A-Za-z0-9+.-]*://[^\s"]+`)
 	bareQuery       = regexp.MustCompile(`\?[^\s"]+`)
 	badPort         = regexp.MustCompile(`invalid port "[^"]*"`) // net/url shows part of an unescaped password
 )
@@ -56,14 +56,13 @@ func cleanText(text string, most int) string {
 }
 
 // redactURL takes userinfo, query and fragment out of a URL, which may be in
-// double quotes. What cannot be told from a password with unescaped characters
+// double quotes; one that is not closed ends with its line. What cannot be told from a password with unescaped characters
 // goes too.
 func redactURL(found string) string {
 	scheme, rest, _ := strings.Cut(found, "://")
 	quote := ""
-	if strings.HasPrefix(scheme, `"`) {
-		quote = `"`
-		rest = strings.TrimSuffix(rest, quote)
+	if inside, closed := strings.CutSuffix(rest, `"`); closed {
+		rest, quote = inside, `"`
 	}
 	tail := ""
 	if i := strings.IndexAny(rest, "?#"); i >= 0 {

@@ -42,6 +42,7 @@ func TestFailureHidesSecretsOfURLs(t *testing.T) {
 		{"quoted, with a space", `Get "https://host/p?q=a c4n4ry": refused`, `Get "https://host/p?...": refused`},
 		{"quoted, with a quote", `Get "https://host/p?q=\"c4n4ry\"": refused`, `Get "https://host/p?...": refused`},
 		{"quoted, not closed", `Get "https://host/p?q=c4n4ry`, `Get "https://host/p?...`},
+		{"quoted, not closed, with a space", `Get "https://host/p?q=a c4n4ry` + "\nthe next line", `Get "https://host/p?...` + "\nthe next line"},
 		{"quoted, nothing to hide", `Get "https://host/p": refused`, `Get "https://host/p": refused`},
 		{"fragment", "https://host/cb#access_token=c4n4ry end", "https://host/cb?... end"},
 		{"relative", "POST /login?password=c4n4ry failed", "POST /login?... failed"},
@@ -157,6 +158,7 @@ func TestFailureIsCleanAndBounded(t *testing.T) {
 		{"just fits", strings.Repeat("x", 1024), strings.Repeat("x", 1024)},
 		{"one too long", strings.Repeat("x", 1025), strings.Repeat("x", 1021) + "..."},
 		{"a rune at the cut", strings.Repeat("x", 1020) + "ééé", strings.Repeat("x", 1020) + "..."},
+		{"slow for a careless pattern", strings.Repeat(`\"a://`, 50_000), strings.Repeat(`\"a://`, 170) + `\...`},
 		{"runes", strings.Repeat("€", 1000), strings.Repeat("€", 340) + "..."},
 	}
 	for _, test := range tests {

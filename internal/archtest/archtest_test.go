@@ -13,6 +13,7 @@ var rules = map[string]func(*tree) []string{
 	"nothing panics":                  panics,
 	"nothing is left for later":       unfinished,
 	"only store runs scripts":         scriptsElsewhere,
+	"no test is skipped":              skips,
 	"what is exported is documented":  undocumented,
 	"scripts say what they take":      luaScripts,
 	"the exceptions are still needed": stalePanics,
@@ -62,6 +63,8 @@ var broken = []struct {
 	{"only store runs scripts", "worker/a.go", "package worker\nfunc f() { rdb.Eval(ctx, s, nil) }\n", "only store runs scripts"},
 	{"only store runs scripts", "worker/a_test.go", "package worker\nvar s = redis.NewScript(``)\n", "only store runs scripts"},
 	{"only store runs scripts", "store/a.go", "package store\nfunc f() { rdb.EvalSha(ctx, s, nil) }\n", ""},
+
+	{"no test is skipped", "jobs/a_test.go", "package jobs\nfunc f(t T) { t.Skipf(``) }\n", "jobs/a_test.go:2"},
 
 	{"what is exported is documented", "jobs/a.go", "package jobs\nfunc F() {}\n", "jobs.F has no doc comment"},
 	{"what is exported is documented", "jobs/a.go", "package jobs\n// T is.\ntype T[A any] struct{}\nfunc (t *T[A]) M() {}\n", "jobs.M has no doc comment"},

@@ -216,6 +216,28 @@ func scriptsElsewhere(t *tree) []string {
 	return found
 }
 
+// skips finds tests that can be skipped: one that does not run looks like one that
+// passed.
+func skips(t *tree) []string {
+	var found []string
+	for _, f := range t.files {
+		if f.syntax == nil || !f.isTest() {
+			continue
+		}
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			if s, ok := call.Fun.(*ast.SelectorExpr); ok && slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, s.Sel.Name) {
+				found = append(found, fmt.Sprintf("%s:%d: %s: a test runs or fails", f.path, t.line(call), s.Sel.Name))
+			}
+			return true
+		})
+	}
+	return found
+}
+
 // undocumented finds exported identifiers that others can import and that have no
 // doc comment: functions, methods, types, constants and variables; and the methods
 // of interfaces in the packages that applications use. Elsewhere an interface is
