@@ -136,7 +136,7 @@ func (s *Scheduler) reclaim(ctx context.Context) {
 			}
 			last = time.Now()
 		}
-		pause(ctx, s.silence/4)
+		pause(ctx, s.silence/2)
 	}
 }
 

@@ -1,3 +1,249 @@
 package store
 
-const scriptChanges = ``
+// scriptChanges is what each case of TestScripts changes in the database: '+' a
+// path is new, '-' it is gone, '~' its value is another. A case that is not here
+// changes nothing.
+const scriptChanges = `
+beat 1 again
+~perdure:owners o=<time>
+
+beat 1 first
++perdure:owners o=<time>
+
+cancel 1 asked before, retrying by now
++asynq:{q}:completed k=<time>
++asynq:{q}:t:k p:end=cancelled
++asynq:{q}:t:k p:exp=<time>
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:can
+-asynq:{q}:t:k p:due
+~asynq:{q}:t:k state=completed
+
+cancel 1 paused
++asynq:{q}:completed k=<time>
++asynq:{q}:t:k p:end=cancelled
++asynq:{q}:t:k p:exp=<time>
++perdure:{q}:events 0=cancel k by ada: because
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:due
+-asynq:{q}:t:k p:wait
+-asynq:{q}:t:k p:waits
+-perdure:{q}:parked k
+~asynq:{q}:t:k state=completed
+
+cancel 1 pending
++asynq:{q}:completed k=<time>
++asynq:{q}:t:k p:end=cancelled
++asynq:{q}:t:k p:exp=<time>
++perdure:{q}:events 0=cancel k by ada: because
+-asynq:{q}:pending
+-asynq:{q}:t:k pending_since
+~asynq:{q}:t:k state=completed
+
+cancel 1 quarantined and run now
++asynq:{q}:completed k=<time>
++asynq:{q}:t:k p:end=cancelled
++asynq:{q}:t:k p:exp=<time>
++perdure:{q}:events 1=cancel k by ada: because
+-asynq:{q}:pending
+-asynq:{q}:t:k p:dead
+-perdure:{q}:dead k
+~asynq:{q}:t:k state=completed
+
+cancel 1 retrying
++asynq:{q}:completed k=<time>
++asynq:{q}:t:k p:end=cancelled
++asynq:{q}:t:k p:exp=<time>
++perdure:{q}:events 0=cancel k by ada: because
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:due
+~asynq:{q}:t:k state=completed
+
+cancel 2
++asynq:{q}:t:k p:can=ada: because
++perdure:{q}:events 0=cancel k by ada: because
+
+cancelled 1
++asynq:{q}:completed k=<time>
++asynq:{q}:t:k p:end=cancelled
++asynq:{q}:t:k p:exp=<time>
++asynq:{q}:t:k p:ltok=1-o-1
++perdure:{q}:events 0=cancel k by ada: not wanted
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=completed
+
+checkpoint 1
++asynq:{q}:t:k s:s1=1 <time> <time> {"x":1}
+
+checkpoint 1 cancel asked
++asynq:{q}:t:k s:s1=1 <time> <time> {"x":1}
+
+complete 1
++asynq:{q}:completed k=<time>
++asynq:{q}:processed:<day> ttl=set
++asynq:{q}:processed:<day>=1
++asynq:{q}:processed=1
++asynq:{q}:t:k p:exp=<time>
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:ver=1
++asynq:{q}:t:k result="done"
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=completed
+
+discard 1
++perdure:{q}:events 1=discard k by ada: because
+-asynq:{q}:archived k
+-asynq:{q}:t:k f:1
+-asynq:{q}:t:k msg
+-asynq:{q}:t:k p:att
+-asynq:{q}:t:k p:cat
+-asynq:{q}:t:k p:dead
+-asynq:{q}:t:k p:fn
+-asynq:{q}:t:k p:inc
+-asynq:{q}:t:k p:ltok
+-asynq:{q}:t:k p:run
+-asynq:{q}:t:k p:ver
+-asynq:{q}:t:k s:s1
+-asynq:{q}:t:k state
+-perdure:{q}:dead k
+
+handback -1
+-asynq:{q}:active
+-asynq:{q}:lease k
+-perdure:{q}:own:o k
+
+handback 1
++asynq:{q}:pending=k
++asynq:{q}:t:k p:ltok=1-o-1
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k state=pending
+
+hold 1 pause
++asynq:{q}:paused=<time>
++perdure:{q}:events 0=pause queue  by ada: because
++perdure:{q}:holds operator=ada: because
+
+hold 1 pause after foreign resume
++asynq:{q}:paused=<time>
++perdure:{q}:events 1=pause queue  by ada: because
+
+hold 1 resume
++perdure:{q}:events 1=resume queue  by ada: because
+-asynq:{q}:paused
+-perdure:{q}:holds operator
+
+hold 1 resume foreign
++perdure:{q}:events 0=resume queue  by ada: because
+-asynq:{q}:paused
+
+hold 3
++perdure:{q}:events 2=resume queue  by ada: because
+-perdure:{q}:holds operator
+
+pause 1
++asynq:{q}:retry k=<time>
++asynq:{q}:t:k f:1
++asynq:{q}:t:k p:due=<time>
++asynq:{q}:t:k p:fn=1
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:pn=1
++asynq:{q}:t:k p:ver=1
++asynq:{q}:t:k p:wait=1 <time> kind pay ments
++asynq:{q}:t:k p:waits=1
++perdure:{q}:parked k=<time>
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=retry
+
+presence 1
++a ttl=set
++a=server
++b k=job
++b ttl=set
+
+progress 1
++asynq:{q}:t:k h:s1=half
+
+progress 1 cancel asked
++asynq:{q}:t:k h:s1=half
+
+quarantine 1
++asynq:{q}:archived k=<time>
++asynq:{q}:failed:<day> ttl=set
++asynq:{q}:failed:<day>=1
++asynq:{q}:failed=1
++asynq:{q}:processed:<day> ttl=set
++asynq:{q}:processed:<day>=1
++asynq:{q}:processed=1
++asynq:{q}:t:k f:1
++asynq:{q}:t:k p:att=1
++asynq:{q}:t:k p:dead
++asynq:{q}:t:k p:fn=1
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:ver=1
++perdure:{q}:dead k=<time>
++perdure:{q}:events 0=quarantine k by perdure: exhausted
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=archived
+
+replay 1 failed
++asynq:{q}:pending=k
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:events 1=replay k by ada: because
+-asynq:{q}:archived k
+-asynq:{q}:t:k p:att
+-asynq:{q}:t:k p:dead
+-perdure:{q}:dead k
+~asynq:{q}:t:k state=pending
+
+replay 1 start
++asynq:{q}:pending=k
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:events 1=replay k by ada: because
+-asynq:{q}:archived k
+-asynq:{q}:t:k p:att
+-asynq:{q}:t:k p:dead
+-asynq:{q}:t:k p:ver
+-asynq:{q}:t:k s:s1
+-perdure:{q}:dead k
+~asynq:{q}:t:k state=pending
+
+retry 1
++asynq:{q}:failed:<day> ttl=set
++asynq:{q}:failed:<day>=1
++asynq:{q}:failed=1
++asynq:{q}:processed:<day> ttl=set
++asynq:{q}:processed:<day>=1
++asynq:{q}:processed=1
++asynq:{q}:retry k=<time>
++asynq:{q}:t:k f:1
++asynq:{q}:t:k p:att=1
++asynq:{q}:t:k p:due=<time>
++asynq:{q}:t:k p:fn=1
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:ver=1
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=retry
+`

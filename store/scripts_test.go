@@ -253,7 +253,7 @@ func changesWanted(name string) string {
 			return block
 		}
 	}
-	return "(nothing is written down)"
+	return name // nothing changes
 }
 
 var (

@@ -1,8 +1,8 @@
 package store
 
 import (
+	"net"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -56,8 +56,11 @@ func parseMany(scheme, rest, text string) (*redis.UniversalOptions, error) {
 	}
 	hosts, path, _ := strings.Cut(rest, "/")
 	o.Addrs = strings.Split(hosts, ",")
-	if slices.Contains(o.Addrs, "") {
-		return nil, badURL(text)
+	for _, addr := range o.Addrs {
+		// A password without its host must not get into the error of a dial.
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" || !isPort(port) {
+			return nil, badURL(text)
+		}
 	}
 	if scheme == "redis+cluster" {
 		o.IsClusterMode = true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/propagation"
@@ -24,6 +25,8 @@ type attempt struct {
 	cancel  context.CancelCauseFunc
 	begun   time.Time
 
+	decided atomic.Bool // a verdict is on its way, from the handler's return or without it
+
 	mu      sync.Mutex
 	entered map[string]bool
 	steps   map[string][]byte
@@ -42,10 +45,11 @@ func (w *Worker) begin(d delivery.Delivery) {
 	if !d.Ready.IsZero() {
 		w.metrics.start.WithLabelValues(d.Kind).Observe(max(d.Claimed.Sub(d.Ready), 0).Seconds())
 	}
-	w.work.Go(func() {
+	w.work.Add(1)
+	go func() {
+		defer a.cancel(nil)
 		a.supervise()
-		a.cancel(nil)
-	})
+	}()
 }
 
 // finish frees the slot; it runs once the handler has returned, however late.
@@ -93,57 +97,48 @@ type outcome struct {
 	err    error
 }
 
-// supervise runs the handler and settles the verdict when it has returned, or
-// when it should have.
+// supervise runs the handler and settles what it returns. When the handler goes
+// on although its context has ended, the job is settled without it.
 func (a *attempt) supervise() {
 	if v, refused := a.refuse(); refused {
 		a.settle(v)
 		a.w.finish(a)
+		a.w.work.Done()
 		return
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, a.timeout())
 	defer cancel()
-	returned := make(chan outcome, 1)
-	go func() {
-		result, err := a.handler.Run(ctx, a.d.Payload)
-		returned <- outcome{result, err}
-	}()
-	select {
-	case o := <-returned:
-		a.conclude(o)
+	unwatch := context.AfterFunc(ctx, func() { a.grace(ctx) })
+	result, err := a.handler.Run(ctx, a.d.Payload)
+	unwatch()
+	if !a.decided.CompareAndSwap(false, true) {
+		a.w.metrics.stuck.Dec()
+		a.log.Warn("abandoned handler returned", "after", time.Since(a.begun), "error", err)
+		a.w.finish(a)
 		return
-	case <-ctx.Done():
 	}
-	timer := time.NewTimer(a.w.options.Grace)
-	defer timer.Stop()
-	select {
-	case o := <-returned:
-		a.conclude(o)
-	case <-timer.C:
-		a.abandon(ctx, returned)
-	}
-}
-
-// conclude settles what the handler returned.
-func (a *attempt) conclude(o outcome) {
-	a.settle(a.verdict(o))
+	a.settle(a.verdict(outcome{result, err}))
 	a.w.finish(a)
+	a.w.work.Done()
 }
 
-// abandon settles a job whose handler goes on although its context has ended.
-// The slot stays taken until the handler returns; what it writes is refused.
-func (a *attempt) abandon(ctx context.Context, returned <-chan outcome) {
-	cause := context.Cause(ctx)
+// grace gives a handler whose context has ended a while to return.
+func (a *attempt) grace(ctx context.Context) {
+	time.AfterFunc(a.w.options.Grace, func() {
+		if a.decided.CompareAndSwap(false, true) {
+			a.abandon(context.Cause(ctx))
+		}
+	})
+}
+
+// abandon settles a job without its handler. The slot stays taken until the
+// handler returns; what it writes is refused.
+func (a *attempt) abandon(cause error) {
 	a.log.Error("handler ignores the end of its context; its late writes will be refused", "cause", cause, "since", time.Since(a.begun))
 	a.w.metrics.stuck.Inc()
 	a.settle(a.verdict(outcome{err: cause}))
 	a.w.forget(a)
-	go func() {
-		o := <-returned
-		a.w.metrics.stuck.Dec()
-		a.log.Warn("abandoned handler returned", "after", time.Since(a.begun), "error", o.err)
-		a.w.finish(a)
-	}()
+	a.w.work.Done()
 }
 
 // timeout is the attempt's: the job's own where it has one, cut by its deadline.
@@ -188,7 +183,7 @@ func (a *attempt) settle(v delivery.Verdict) {
 
 // hopeless reports that the worker stops and has waited for Redis long enough.
 func (a *attempt) hopeless() bool {
-	return errors.Is(context.Cause(a.ctx), jobs.ErrShutdown)
+	return a.w.ending.Load()
 }
 
 func (a *attempt) report(v delivery.Verdict, err error) {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/perdure/perdure/internal/delivery"
@@ -10,11 +11,10 @@ import (
 
 // beat says again and again that the worker lives.
 func (w *Worker) beat(ctx context.Context) {
-	beaten := w.ownerID() // by enlist
 	for ctx.Err() == nil {
 		owner := w.ownerID()
 		call, cancel := context.WithTimeout(ctx, 2*time.Second)
-		alive, err := w.store.Beat(call, owner, owner != beaten)
+		alive, err := w.store.Beat(call, owner, owner != *w.listed.Load())
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -25,7 +25,7 @@ func (w *Worker) beat(ctx context.Context) {
 			w.fenced(owner)
 			continue
 		default:
-			beaten = owner
+			w.listed.Store(&owner)
 			w.healthy.Store(time.Now().UnixNano())
 		}
 		pause(ctx, w.options.Beat)
@@ -69,6 +69,7 @@ func (w *Worker) compareQueue(ctx context.Context, queue string) {
 	// worker does not know was really lost.
 	w.claims.Lock()
 	owner := w.ownerID()
+	before := w.snapshot() // a job that ends from here on is no lost claim
 	held, gone, err := w.store.Holdings(ctx, queue, owner)
 	w.claims.Unlock()
 	if err != nil {
@@ -82,9 +83,9 @@ func (w *Worker) compareQueue(ctx context.Context, queue string) {
 		return
 	}
 	for _, h := range held {
-		a, known := w.lookup(h.Hold)
+		a := before[h.Hold]
 		switch {
-		case !known:
+		case a == nil:
 			w.returnUnknown(ctx, h.Hold)
 		case h.CancelAsked:
 			a.end(jobs.ErrCancelled)
@@ -92,15 +93,13 @@ func (w *Worker) compareQueue(ctx context.Context, queue string) {
 	}
 }
 
-func (w *Worker) lookup(h delivery.Hold) (*attempt, bool) {
+func (w *Worker) snapshot() map[delivery.Hold]*attempt {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	a, ok := w.running[h]
-	return a, ok
+	return maps.Clone(w.running)
 }
 
-// returnUnknown hands back what the worker holds and does not run. A verdict that
-// went in since the list was read makes this a stale call, which changes nothing.
+// returnUnknown hands back what the worker holds and does not run.
 func (w *Worker) returnUnknown(ctx context.Context, h delivery.Hold) {
 	if err := w.store.HandBack(ctx, h); err == nil {
 		w.log.Warn("handed back a job whose claim was not answered", "queue", h.Queue, "job", h.Key)

@@ -75,24 +75,26 @@ func (w *Worker) claimOnce(ctx context.Context, free int) bool {
 				w.log.Warn("cannot claim", "queue", q.name, "error", err)
 			}
 			w.rest(ctx, q, 200*time.Millisecond)
+			continue
 		case batch.fenced:
 			w.fenced(batch.owner)
-			return true
 		case batch.paused:
 			w.rest(ctx, q, time.Second)
+			continue
 		case batch.emptied:
 			w.rest(ctx, q, 0)
+			if batch.claimed == 0 {
+				continue
+			}
 		}
-		if batch.claimed > 0 {
-			return true
-		}
+		return true
 	}
 	return false
 }
 
 type claimed struct {
 	owner                   string
-	claimed                 int
+	claimed, dropped        int
 	paused, fenced, emptied bool
 }
 
@@ -100,6 +102,12 @@ func (w *Worker) claim(ctx context.Context, q *queue, free int) (claimed, error)
 	w.claims.RLock()
 	defer w.claims.RUnlock()
 	owner := w.ownerID()
+	if owner != *w.listed.Load() {
+		// Who holds jobs must be among those whose silence is noticed.
+		if err := w.enter(ctx, owner); err != nil {
+			return claimed{}, err
+		}
+	}
 	batch, err := w.store.Claim(context.WithoutCancel(ctx), q.name, owner, min(free, 64))
 	if err != nil {
 		return claimed{}, err
@@ -110,7 +118,7 @@ func (w *Worker) claim(ctx context.Context, q *queue, free int) (claimed, error)
 	for _, d := range batch.Deliveries {
 		w.begin(d)
 	}
-	return claimed{owner, len(batch.Deliveries), batch.Paused, batch.Fenced, batch.Emptied}, nil
+	return claimed{owner, len(batch.Deliveries), batch.Dropped, batch.Paused, batch.Fenced, batch.Emptied}, nil
 }
 
 // rest makes a queue not ready and lets its waiter look again after a while.

@@ -57,13 +57,8 @@ func cancelReason(err error) string {
 // failed applies the kind's policy to an error.
 func (a *attempt) failed(err error) delivery.Verdict {
 	failure, c := jobs.NewFailure(err, a.now(), a.w.name, a.d.Run)
-	used, ofClass := a.d.Attempts+1, 1
-	for _, before := range a.d.Failures {
-		if before.Class == failure.Class {
-			ofClass++
-		}
-	}
-	ruling := a.handler.Definition.Rule(c, used, ofClass, a.d.Waits)
+	used := a.d.Attempts + 1
+	ruling := a.handler.Definition.Rule(c, used, a.failuresOf(failure.Class, used), a.d.Waits)
 	if ruling.Action == jobs.ActionRetry && a.d.MaxAttempts > 0 && used >= a.d.MaxAttempts {
 		ruling = jobs.Ruling{Action: jobs.ActionQuarantine, Reason: fmt.Sprintf("the producer allowed %d attempts", a.d.MaxAttempts)}
 	}
@@ -77,6 +72,26 @@ func (a *attempt) failed(err error) delivery.Verdict {
 		}
 	}
 	return a.quarantine(err, ruling.Reason)
+}
+
+// failuresOf counts the failures of a class since the first attempt or the last
+// replay, this one included. Only the last failures are on record: while those
+// are all of this class, the forgotten ones are taken to be so too.
+func (a *attempt) failuresOf(class jobs.Class, used int) int {
+	same, other := 1, 0
+	for _, before := range a.d.Failures {
+		switch before.Class {
+		case class:
+			same++
+		case jobs.ClassUnavailable, jobs.ClassThrottled, jobs.ClassCrash: // they use no attempt
+		default:
+			other++
+		}
+	}
+	if other == 0 {
+		return used
+	}
+	return min(same, used)
 }
 
 func (a *attempt) quarantine(err error, reason string) delivery.Verdict {

@@ -91,6 +91,9 @@ func (o *Options) check() error {
 		lasting("grace", o.Grace, 0, time.Hour),
 		lasting("beat", o.Beat, 50*time.Millisecond, 10*time.Second),
 	}
+	if o.Fallback != nil {
+		errs = append(errs, o.Fallback.Err())
+	}
 	for queue, priority := range o.Queues {
 		errs = append(errs, jobs.CheckQueue(queue), within("priority of queue "+queue, priority, 1, 100))
 	}
@@ -134,8 +137,11 @@ type Worker struct {
 	presence delivery.Presence
 
 	owner   atomic.Pointer[string] // random, fresh at each start and after each fence
-	slots   chan struct{}          // one entry for each attempt under way
-	wake    chan struct{}          // a queue has become ready or a slot free
+	listed  atomic.Pointer[string] // the owner that has beaten
+	started atomic.Bool
+	ending  atomic.Bool   // the time to finish is over
+	slots   chan struct{} // one entry for each attempt under way
+	wake    chan struct{} // a queue has become ready or a slot free
 	queues  []*queue
 	healthy atomic.Int64 // unix ns of the last successful beat
 
@@ -167,6 +173,7 @@ func New(store Store, options Options) (*Worker, error) {
 		w.queues = append(w.queues, &queue{name: name, priority: priority, empty: make(chan struct{}, 1)})
 	}
 	w.newOwner()
+	w.listed.Store(new(string))
 	w.presence = delivery.Presence{
 		Host: host, PID: os.Getpid(), ID: w.ownerID(), Concurrency: options.Concurrency, Queues: options.Queues,
 		StrictPriority: options.StrictPriority, Status: "active", Started: time.Now(),
@@ -199,7 +206,16 @@ func (w *Worker) Ready() error {
 // used, and returns nil. It returns an error when Redis cannot be reached at the
 // start. It may be called once.
 func (w *Worker) Run(ctx context.Context) error {
+	if !w.started.CompareAndSwap(false, true) {
+		return errors.New("start worker: it was started before; make a new one")
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err := w.enlist(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return fmt.Errorf("start worker: %w", err)
 	}
 	w.log.Info("worker started", "owner", w.ownerID(), "queues", w.options.Queues, "concurrency", w.options.Concurrency)
@@ -230,10 +246,19 @@ func (w *Worker) enlist(ctx context.Context) error {
 	if err := w.store.Publish(ctx, w.published()); err != nil {
 		return err
 	}
-	if _, err := w.store.Beat(ctx, w.ownerID(), true); err != nil {
+	if err := w.enter(ctx, w.ownerID()); err != nil {
 		return err
 	}
 	w.healthy.Store(time.Now().UnixNano())
+	return nil
+}
+
+// enter puts an identity on the list of the living.
+func (w *Worker) enter(ctx context.Context, owner string) error {
+	if _, err := w.store.Beat(ctx, owner, true); err != nil {
+		return err
+	}
+	w.listed.Store(&owner)
 	return nil
 }
 
@@ -270,6 +295,7 @@ func (w *Worker) drain() {
 		return
 	case <-timer.C:
 	}
+	w.ending.Store(true)
 	w.mu.Lock()
 	for _, a := range w.running {
 		a.end(jobs.ErrShutdown)
@@ -284,13 +310,30 @@ func (w *Worker) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	err := w.store.Withdraw(ctx, w.presence)
-	w.mu.Lock()
-	held := len(w.running)
-	w.mu.Unlock()
-	if held == 0 {
+	if left := w.returnAll(ctx); left != nil {
+		err = errors.Join(err, left) // still listed, so that its silence is noticed
+	} else {
 		err = errors.Join(err, w.store.Retire(ctx, w.ownerID()))
 	}
 	if err != nil {
 		w.log.Warn("worker could not take leave", "error", err)
 	}
+}
+
+// returnAll hands back what Redis says the worker still holds: claims that were
+// not answered, and verdicts that Redis could not be given. Nil means that it
+// holds nothing.
+func (w *Worker) returnAll(ctx context.Context) error {
+	var errs []error
+	for _, q := range w.queues {
+		held, _, err := w.store.Holdings(ctx, q.name, w.ownerID())
+		errs = append(errs, err)
+		for _, h := range held {
+			err := w.store.HandBack(ctx, h.Hold)
+			if !errors.Is(err, jobs.ErrLost) && !errors.Is(err, jobs.ErrNotFound) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }

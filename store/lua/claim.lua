@@ -12,51 +12,57 @@ local now, now_ms = clock()
 if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced', 0} end
 if redis.call('EXISTS', KEYS[2]) == 1 then return {now_ms, 'paused', 0} end
 
-local reply, dropped, most = {now_ms, 'ok', 0}, 0, tonumber(ARGV[3])
-while #reply - 3 < most and dropped < 100 do
-  local key = redis.call('LINDEX', KEYS[1], -1)
-  if not key then
-    reply[2] = 'empty'
-    break
-  end
-  local task = KEYS[11] .. key
-  local had = redis.call('HMGET', task, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:inc')
-  if not had[1] or had[2] then
-    -- No job behind the entry, or a second entry of a running one.
-    redis.call('RPOP', KEYS[1])
-    dropped = dropped + 1
-  elseif had[3] then
-    -- An ended job was sent back by asynq's "run now": its result stands.
-    redis.call('RPOP', KEYS[1])
-    redis.call('ZADD', KEYS[5], had[3], key)
-    redis.call('HSET', task, 'state', 'completed')
-    decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands')
-    dropped = dropped + 1
-  else
-    redis.call('RPOPLPUSH', KEYS[1], KEYS[3])
-    local token = redis.call('INCR', KEYS[6]) .. '-' .. ARGV[1] .. '-' .. ARGV[2]
-    if had[4] then
-      redis.call('ZREM', KEYS[9], key)
-      redis.call('HSET', task, 'p:att', 0)
-      redis.call('HDEL', task, 'p:dead')
-      decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job')
+local reply, taken, dropped, most = {now_ms, 'ok', 0}, 0, 0, tonumber(ARGV[3])
+while taken < most and dropped < 100 and reply[2] == 'ok' do
+  local heads = redis.call('LRANGE', KEYS[1], taken - most, -1) -- the head of the queue is the right end
+  if #heads < most - taken then reply[2] = 'empty' end
+  local number -- of tokens, taken for all of these at once
+  for i = #heads, 1, -1 do
+    local key = heads[i]
+    local task = KEYS[11] .. key
+    local had = redis.call('HMGET', task, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:inc', 'pending_since',
+      'p:due')
+    if not had[1] or had[2] then
+      -- No job behind the entry, or a second entry of a running one.
+      redis.call('RPOP', KEYS[1])
+      dropped = dropped + 1
+    elseif had[3] then
+      -- An ended job was sent back by asynq's "run now": its result stands.
+      redis.call('RPOP', KEYS[1])
+      redis.call('ZADD', KEYS[5], had[3], key)
+      redis.call('HSET', task, 'state', 'completed')
+      decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands')
+      dropped = dropped + 1
+    else
+      redis.call('RPOPLPUSH', KEYS[1], KEYS[3])
+      number = (number or redis.call('INCRBY', KEYS[6], i) - i) + 1
+      local token = number .. '-' .. ARGV[1] .. '-' .. ARGV[2]
+      local run, incarnation = tonumber(had[6] or 0) + 1, had[7] or token
+      if had[4] then
+        redis.call('ZREM', KEYS[9], key)
+        redis.call('HSET', task, 'p:att', 0)
+        redis.call('HDEL', task, 'p:dead')
+        decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job')
+      end
+      if had[5] then
+        redis.call('ZREM', KEYS[8], key)
+        redis.call('HDEL', task, 'p:wait')
+        decision(KEYS[10], 'resume', key, 'asynq', 'run now was asked for a paused job')
+      end
+      redis.call('HSET', task, 'state', 'active', 'p:tok', token, 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation)
+      -- A time that the job waited for stays behind when "run now" ends the wait.
+      if had[6] or had[8] then redis.call('HDEL', task, 'pending_since', 'p:due') end
+      redis.call('ZADD', KEYS[4], now + tonumber(ARGV[4]), key)
+      redis.call('HSET', KEYS[7], key, token)
+      -- The first execution of a job finds nothing recorded but what is known here.
+      local job = {'msg', had[1], 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation}
+      if had[6] then job = redis.call('HGETALL', task) end
+      table.insert(job, 1, had[8] or '')
+      table.insert(job, 1, token)
+      table.insert(job, 1, key)
+      reply[#reply + 1] = job
+      taken = taken + 1
     end
-    if had[5] then
-      redis.call('ZREM', KEYS[8], key)
-      redis.call('HDEL', task, 'p:wait', 'p:due')
-      decision(KEYS[10], 'resume', key, 'asynq', 'run now was asked for a paused job')
-    end
-    local since = redis.call('HGET', task, 'pending_since')
-    redis.call('HSET', task, 'state', 'active', 'p:tok', token, 'p:cat', now_ms,
-      'p:run', tonumber(had[6] or 0) + 1, 'p:inc', had[7] or token)
-    redis.call('HDEL', task, 'pending_since', 'p:due')
-    redis.call('ZADD', KEYS[4], now + tonumber(ARGV[4]), key)
-    redis.call('HSET', KEYS[7], key, token)
-    local job = redis.call('HGETALL', task)
-    table.insert(job, 1, since or '')
-    table.insert(job, 1, token)
-    table.insert(job, 1, key)
-    reply[#reply + 1] = job
   end
 end
 reply[3] = dropped

@@ -17,8 +17,8 @@ else
   local expires = now + tonumber(ARGV[4])
   redis.call('ZADD', KEYS[5], expires, ARGV[1])
   redis.call('HDEL', KEYS[1], 'p:tok', 'p:waits', 'p:can', 'h:')
-  redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'completed', 'p:ltok', ARGV[2], 'p:exp', expires, 'p:ver', ARGV[7])
-  if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'result', ARGV[6]) end
+  redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'completed', 'result', ARGV[6], 'p:ltok', ARGV[2], 'p:exp', expires,
+    'p:ver', ARGV[7])
 end
 count(KEYS[6], KEYS[7], ARGV[5])
 return 1

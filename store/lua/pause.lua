@@ -3,7 +3,7 @@
 -- KEYS[4] perdure:{q}:own:<owner>    KEYS[5] asynq:{q}:retry     KEYS[6] perdure:{q}:parked
 -- ARGV[1] key   ARGV[2] token   ARGV[3] message   ARGV[4] fallback in ms   ARGV[5] failure or ''
 -- ARGV[6] how many failures are kept   ARGV[7] type of what it waits for   ARGV[8] name of it
--- ARGV[9] the kind's version, pinned when none is yet
+-- ARGV[9] the kind's version, pinned when none is yet; 0: not known
 -- Returns 1 parked; 2 ended before by this token (sent twice); -1 no such job; -2 stale token.
 -- p:wait is '<pause number> <since ms> <type> <name>'; the index entry's score is that since.
 local owns = ownership(KEYS[1], ARGV[2])
@@ -16,7 +16,7 @@ redis.call('ZADD', KEYS[6], now_ms, ARGV[1])
 local number = redis.call('HINCRBY', KEYS[1], 'p:pn', 1)
 redis.call('HINCRBY', KEYS[1], 'p:waits', 1)
 redis.call('HDEL', KEYS[1], 'p:tok')
-redis.call('HSETNX', KEYS[1], 'p:ver', ARGV[9])
+if ARGV[9] ~= '0' then redis.call('HSETNX', KEYS[1], 'p:ver', ARGV[9]) end
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'retry', 'p:ltok', ARGV[2], 'p:due', due,
   'p:wait', string.format('%d %.0f %s %s', number, now_ms, ARGV[7], ARGV[8]))
 keep_failure(KEYS[1], ARGV[5], ARGV[6])
