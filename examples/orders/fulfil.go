@@ -7,39 +7,71 @@ import (
 	"github.com/perdure/perdure/jobs"
 )
 
-// Fulfil is the kind: shared by whoever takes orders and by the worker.
+// Fulfil is the kind of job that fulfils an order. Its schedules are short, for
+// watching; while a service is unavailable it waits for as long as it takes.
 var Fulfil = jobs.Define[Order, Shipment]("order.fulfil",
 	jobs.Queue("orders"),
 	jobs.Retry(jobs.Exponential(200*time.Millisecond, 5*time.Second, 12)),
-	jobs.RetryClass(jobs.ClassUnavailable, jobs.Exponential(200*time.Millisecond, 5*time.Second, 10_000)),
+	jobs.RetryClass(jobs.ClassUnavailable, jobs.Exponential(200*time.Millisecond, 5*time.Second, 10000)),
 	jobs.Needs("payments", "warehouse", "mail"),
 	jobs.Timeout(time.Minute),
-	jobs.StepTimeout(2*time.Second))
+	jobs.StepTimeout(2*time.Second),
+)
 
-// Handler binds the kind to the services.
+// Handler is what a worker runs.
 func (s Services) Handler() jobs.Handler { return Fulfil.Do(s.Fulfil) }
 
-// Fulfil takes an order through its five steps. It is an ordinary function: when
-// it is run again, steps that have ended give their recorded output at once.
+// Fulfil runs one order: an ordinary function in which each step runs once and is
+// remembered.
 func (s Services) Fulfil(ctx context.Context, o Order) (Shipment, error) {
 	shipment := Shipment{Order: o.ID}
-	if _, err := jobs.Step(ctx, "validate", func(context.Context) (int, error) { return o.TotalCents, o.Validate() }); err != nil {
-		return shipment, err
+	_, err := jobs.Step(ctx, "validate", func(context.Context) (Parcel, error) { return pack(o) })
+	if err != nil {
+		return Shipment{}, err
 	}
-	for _, step := range []struct {
-		name, url string
-		receipt   *string
+	steps := []struct {
+		name    string
+		call    func(context.Context, Order) (string, error)
+		receipt *string
 	}{
-		{"charge", s.Payments + "/charge", &shipment.Payment},
-		{"reserve", s.Warehouse + "/reserve", &shipment.Reservation},
-		{"label", s.Warehouse + "/label", &shipment.Label},
-		{"send", s.Mail + "/send", &shipment.Mail},
-	} {
-		receipt, err := jobs.Step(ctx, step.name, func(ctx context.Context) (string, error) { return s.post(ctx, step.url, o) })
+		{"charge", s.charge, &shipment.Payment},
+		{"reserve", s.reserve, &shipment.Reservation},
+		{"label", s.label, &shipment.Label},
+		{"send", s.send, &shipment.Mail},
+	}
+	for _, step := range steps {
+		*step.receipt, err = jobs.Step(ctx, step.name, func(ctx context.Context) (string, error) { return step.call(ctx, o) })
 		if err != nil {
-			return shipment, err
+			return Shipment{}, err
 		}
-		*step.receipt = receipt
 	}
 	return shipment, nil
+}
+
+// Parcel is what the step "validate" finds out: how much goes how far.
+type Parcel struct {
+	Pieces int    `json:"pieces"`
+	Zone   string `json:"zone"` // "home", "europe" or "world"
+}
+
+const maxPieces = 2000
+
+// pack refuses what does not fit into one parcel; no try will make it smaller.
+func pack(o Order) (Parcel, error) {
+	p := Parcel{Zone: zone(o.Country)}
+	for _, item := range o.Items {
+		p.Pieces += item.Quantity
+	}
+	return p, within("pieces", p.Pieces, 1, maxPieces)
+}
+
+func zone(country string) string {
+	switch country {
+	case "DE":
+		return "home"
+	case "AT", "BE", "CZ", "DK", "ES", "FI", "FR", "GR", "IE", "IT", "NL", "PL", "PT", "SE":
+		return "europe"
+	default:
+		return "world"
+	}
 }

@@ -2,220 +2,233 @@ package orders
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"sync"
 	"time"
-
-	"github.com/perdure/perdure/jobs"
 )
 
-// paths are what each service does.
-var paths = map[string][]string{"payments": {"/charge"}, "warehouse": {"/reserve", "/label"}, "mail": {"/send"}}
-
-// Service is one of the three: payments, warehouse or mail. It has each effect
-// once for an idempotency key, also across restarts: what it knows is read back
-// from its ledger.
-type Service struct {
-	name       string
-	ledgerPath string
-	ledger     *ledger
-	faults     faults
-	mux        *http.ServeMux
-
-	mu       sync.Mutex
-	receipts map[string]string // by path and idempotency key
+// servicePaths is what each service can be asked to do.
+var servicePaths = map[string][]string{
+	"payments":  {"/charge"},
+	"warehouse": {"/reserve", "/label"},
+	"mail":      {"/send"},
 }
 
-// NewService returns a service with its ledger at a path.
+var receiptPrefix = map[string]string{"/charge": "pay_", "/reserve": "res_", "/label": "lbl_", "/send": "msg_"}
+
+const (
+	maxBody = 1 << 20 // bytes of a request or a reply
+	maxKey  = 255     // bytes of an Idempotency-Key
+)
+
+// Service is one of the three services: an [http.Handler] that has an effect once
+// for each Idempotency-Key and that fails when told to. What it did is in its
+// ledger, and a service that is started again on the same ledger remembers it.
+type Service struct {
+	name   string
+	mux    *http.ServeMux
+	ledger *ledger
+	faults faults
+
+	mu    sync.Mutex
+	done  map[string]Entry // the effect of each idempotency key
+	ended chan struct{}
+	end   func()
+}
+
+// NewService opens the service "payments", "warehouse" or "mail" with its ledger,
+// a file that is made when there is none. Close it when it serves no more.
 func NewService(name, ledgerPath string) (*Service, error) {
-	if paths[name] == nil {
-		return nil, &jobs.InvalidError{Field: "service", Value: name, Bound: "payments, warehouse or mail"}
+	paths, ok := servicePaths[name]
+	if !ok {
+		return nil, invalid("service", name, "payments, warehouse or mail")
 	}
-	entries, err := ReadLedger(ledgerPath)
+	ledger, entries, err := openLedger(ledgerPath)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("service %s: %w", name, err)
 	}
-	s := &Service{name: name, ledgerPath: ledgerPath, receipts: map[string]string{}, mux: http.NewServeMux()}
+	s := &Service{name: name, mux: http.NewServeMux(), ledger: ledger, done: map[string]Entry{}, ended: make(chan struct{})}
+	s.end = sync.OnceFunc(func() { close(s.ended) })
 	for _, e := range entries {
-		if e.Event == "effect" {
-			s.receipts[e.Path+" "+e.Key] = e.Receipt
+		if e.Event == eventEffect {
+			s.done[e.Key] = e
 		}
 	}
-	if s.ledger, err = openLedger(ledgerPath); err != nil {
-		return nil, err
-	}
-	for _, path := range paths[name] {
-		s.mux.HandleFunc("POST "+path, s.act)
+	for _, path := range paths {
+		s.mux.HandleFunc("POST "+path, s.call)
 	}
 	s.mux.HandleFunc("PUT /fault", s.putFault)
-	s.mux.HandleFunc("DELETE /fault", func(http.ResponseWriter, *http.Request) { s.faults.clear() })
-	s.mux.HandleFunc("GET /fault", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, s.faults.all()) })
+	s.mux.HandleFunc("DELETE /fault", s.deleteFaults)
 	s.mux.HandleFunc("GET /ledger", s.getLedger)
-	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
+	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	return s, nil
 }
 
-// Close closes the ledger.
-func (s *Service) Close() error { return s.ledger.file.Close() }
-
-// ServeHTTP implements http.Handler.
+// ServeHTTP answers a request.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// act has the effect of a request, unless a fault prevents it.
-func (s *Service) act(w http.ResponseWriter, r *http.Request) {
-	key := r.Header.Get("Idempotency-Key")
-	var o Order
-	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&o)
-	if err != nil || key == "" {
-		answer(w, http.StatusBadRequest, "want an order and the header Idempotency-Key")
+// Close ends requests that a fault holds up, and closes the ledger.
+func (s *Service) Close() error {
+	s.end()
+	return s.ledger.close()
+}
+
+// call is one request to do something for an order.
+type call struct {
+	path, key string
+	order     Order
+}
+
+func (s *Service) call(w http.ResponseWriter, r *http.Request) {
+	c, err := readCall(w, r)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
 		return
 	}
-	e := Entry{Service: s.name, Path: r.URL.Path, Key: key, Order: o.ID, Event: "received"}
-	if err := s.ledger.append(e); err != nil {
-		answer(w, http.StatusInternalServerError, err.Error())
+	if err := c.order.Validate(); err != nil {
+		refuse(w, http.StatusUnprocessableEntity, err)
 		return
 	}
-	fault, failing := s.faults.next(r.URL.Path, o.ID)
-	if failing {
-		e.Event = "fault:" + fault.Mode
-		_ = s.ledger.append(e) // the fault happens all the same
-		if s.before(w, r, fault) {
-			return
-		}
+	if err := s.write(c, eventReceived); err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+		return
 	}
-	receipt, err := s.effect(e)
-	switch {
-	case err != nil:
-		answer(w, http.StatusInternalServerError, err.Error())
-	case failing && fault.Mode == "reply-lost":
-		reset(w)
-	case failing && fault.Mode == "half":
-		half(w)
-	default:
-		answer(w, http.StatusOK, map[string]string{"id": receipt})
+	f, faulty := s.faults.take(c)
+	if !faulty {
+		s.answer(w, c)
+		return
+	}
+	if err := s.write(c, eventFault+f.Mode); err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+		return
+	}
+	s.misbehave(w, r, c, f)
+}
+
+func readCall(w http.ResponseWriter, r *http.Request) (call, error) {
+	c := call{path: r.URL.Path, key: r.Header.Get("Idempotency-Key")}
+	if err := within("length of header Idempotency-Key", len(c.key), 1, maxKey); err != nil {
+		return c, err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		return c, fmt.Errorf("read order: %w", err)
+	}
+	if err := json.Unmarshal(body, &c.order); err != nil {
+		return c, fmt.Errorf("decode order: %w", err)
+	}
+	return c, nil
+}
+
+// answer has the effect, unless the key had it before, and replies with the
+// receipt.
+func (s *Service) answer(w http.ResponseWriter, c call) {
+	reply, ok := s.effect(w, c)
+	if ok {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(reply)
 	}
 }
 
-// before plays the faults that come before any effect; true: the request is over.
-func (s *Service) before(w http.ResponseWriter, r *http.Request, f Fault) bool {
-	switch f.Mode {
-	case "slow":
-		timer := time.NewTimer(time.Duration(f.DelayMS) * time.Millisecond)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			return false
-		case <-r.Context().Done():
-			return true
-		}
-	case "hang":
-		<-r.Context().Done()
-	case "500":
-		answer(w, http.StatusInternalServerError, "fault")
-	case "503":
-		answer(w, http.StatusServiceUnavailable, "fault")
-	case "4xx":
-		answer(w, http.StatusUnprocessableEntity, "this order cannot be processed")
-	case "429":
-		w.Header().Set("Retry-After", fmt.Sprint((f.RetryAfterMS+999)/1000))
-		answer(w, http.StatusTooManyRequests, "fault")
-	case "refuse":
-		reset(w)
-	default:
-		return false
+var errKeyReused = errors.New("this idempotency key was used for another request")
+
+// effect returns the reply to a call. When there is none it has refused the
+// request, and returns false.
+func (s *Service) effect(w http.ResponseWriter, c call) ([]byte, bool) {
+	err := s.perform(c)
+	if errors.Is(err, errKeyReused) {
+		refuse(w, http.StatusUnprocessableEntity, err)
+		return nil, false
 	}
-	return true
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+		return nil, false
+	}
+	return fmt.Appendf(nil, "{\"id\":%q}\n", receiptID(c)), true
 }
 
-// effect happens once for a path and key; later calls get the first one's receipt.
-func (s *Service) effect(e Entry) (string, error) {
+// perform is the effect: a line in the ledger, once for each key.
+func (s *Service) perform(c call) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known := e.Path + " " + e.Key
-	if receipt, ok := s.receipts[known]; ok {
-		e.Event, e.Receipt = "replayed", receipt
-		return receipt, s.ledger.append(e)
+	if before, ok := s.done[c.key]; ok {
+		if before.Path != c.path || before.Order != c.order.ID {
+			return errKeyReused
+		}
+		return s.write(c, eventReplayed)
 	}
-	e.Event, e.Receipt = "effect", fmt.Sprintf("%s-%s-%d", s.name, e.Order, len(s.receipts)+1)
-	if err := s.ledger.append(e); err != nil {
-		return "", err
+	if err := s.write(c, eventEffect); err != nil {
+		return err
 	}
-	s.receipts[known] = e.Receipt
-	return e.Receipt, nil
+	s.done[c.key] = Entry{Path: c.path, Order: c.order.ID}
+	return nil
 }
 
-func (s *Service) putFault(w http.ResponseWriter, r *http.Request) {
-	var f Fault
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16))
-	decoder.DisallowUnknownFields()
-	if err := errors.Join(decoder.Decode(&f), f.check()); err != nil {
-		answer(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	s.faults.add(f)
+// receiptID is the same for the same key, so that the ledger need not keep it.
+func receiptID(c call) string {
+	sum := sha256.Sum256([]byte(c.key))
+	return receiptPrefix[c.path] + hex.EncodeToString(sum[:8])
+}
+
+func (s *Service) write(c call, event string) error {
+	return s.ledger.append(Entry{At: time.Now().UTC(), Service: s.name, Path: c.path, Key: c.key, Order: c.order.ID, Event: event})
 }
 
 func (s *Service) getLedger(w http.ResponseWriter, _ *http.Request) {
-	entries, err := ReadLedger(s.ledgerPath)
-	if err != nil {
-		answer(w, http.StatusInternalServerError, err.Error())
-		return
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	if err := s.ledger.copyTo(w); err != nil {
+		panic(http.ErrAbortHandler) // too late for another status
 	}
-	answer(w, http.StatusOK, entries)
 }
 
-func answer(w http.ResponseWriter, status int, v any) {
+// refuse replies with a status and the reason as JSON.
+func refuse(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the caller may be gone
+	json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
 }
 
-// reset closes the connection at once, without an answer.
-func reset(w http.ResponseWriter) {
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
-	conn.Close()
-}
-
-// half promises more than it sends.
-func half(w http.ResponseWriter) {
-	conn, out, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return
-	}
-	defer conn.Close()
-	fmt.Fprint(out, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"id\":\"ha")
-	_ = out.Flush()
-}
-
-// Serve runs a service at an address until ctx ends. Once it listens it prints
-// "listening <address>", so that a parent process learns the port.
+// Serve runs a service on addr until ctx ends. Once it is ready it prints the
+// line "listening <addr>", with the port it got when addr ends in ":0".
 func Serve(ctx context.Context, name, addr, ledgerPath string) error {
+	return serve(ctx, name, addr, ledgerPath, os.Stdout)
+}
+
+func serve(ctx context.Context, name, addr, ledgerPath string, out io.Writer) error {
 	s, err := NewService(name, ledgerPath)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	listener, err := net.Listen("tcp", addr)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return fmt.Errorf("service %s: %w", name, err)
+		return errors.Join(fmt.Errorf("service %s: %w", name, err), s.Close())
 	}
 	server := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
-	stop := context.AfterFunc(ctx, func() { server.Close() })
-	defer stop()
-	fmt.Fprintf(os.Stdout, "listening %s\n", listener.Addr())
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("service %s: %w", name, err)
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() { stopped <- s.shutDown(server) })
+	fmt.Fprintf(out, "listening %s\n", listener.Addr())
+	err = server.Serve(listener)
+	if stop() { // ended by itself
+		return errors.Join(fmt.Errorf("service %s: %w", name, err), s.Close())
 	}
-	return nil
+	return errors.Join(<-stopped, s.Close())
+}
+
+// shutDown lets requests finish for a moment, but not those that a fault holds up.
+func (s *Service) shutDown(server *http.Server) error {
+	s.end()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if server.Shutdown(ctx) == nil {
+		return nil
+	}
+	return server.Close()
 }

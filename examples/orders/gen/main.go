@@ -1,59 +1,108 @@
-// Command gen writes orders.csv: the same few thousand orders each time.
+// Command gen writes orders.csv, the same each time.
 package main
 
 import (
-	"encoding/csv"
+	"bytes"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"strings"
+
+	"github.com/perdure/perdure/examples/orders"
 )
 
-var (
-	given = strings.Fields("Ada Björn Chidi Deepa Émile Fatima Giulia Hiroshi Ines Jamal Katya Liam Mei Noor Oskar Priya Quentin Rosa Søren Tomás Uma Vikram Wanjiku Ximena Yusuf Zofia Αλέξης Олена 美咲 Siobhán")
-	names = []string{"Okafor", "Lindqvist", "García", "Nakamura", "O'Brien", "Müller", "Rossi", "Dubois", "Kowalska", "Haddad", "Nguyễn", "Silva", "van der Berg", "Şahin", "Kim", "Ivanova", "Achieng", "Patel", "Smith, Jr.", "Jørgensen"}
-	lands = []string{"DE EUR", "FR EUR", "IT EUR", "ES EUR", "PL PLN", "SE SEK", "DK DKK", "GB GBP", "US USD", "JP JPY", "IN INR", "BR BRL", "KE KES", "CA CAD", "AU AUD"}
-	goods = []string{"KET-17;Kettle 1,7 l;3990", "MUG-03;Mug \"Harbour\";1290", "LMP-88;Desk lamp, brass;8900", "BOK-12;Notebook A5;990", "TEA-41;Sencha 100 g;1450", "PAN-26;Cast iron pan 26 cm;5490", "TOW-09;Linen towel;1890", "CHR-02;Folding chair;12900", "BLK-55;Wool blanket;9900", "KNF-20;Chef's knife 20 cm;7490", "PLT-01;Fern in a pot;2290", "CLK-10;Wall clock Ø 30;4590"}
+const (
+	count   = 3000
+	firstID = 1000
 )
 
 func main() {
-	if err := Write(os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	path := flag.String("o", "orders.csv", "file to write")
+	flag.Parse()
+	if err := run(*path); err != nil {
+		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}
 }
 
-// Write writes the orders.
-func Write(w io.Writer) error {
-	random := rand.New(rand.NewPCG(1042, 2026))
-	out := csv.NewWriter(w)
-	if err := out.Write([]string{"id", "customer", "email", "country", "currency", "items", "total_cents"}); err != nil {
+func run(path string) error {
+	var text bytes.Buffer
+	if err := generate(&text); err != nil {
 		return err
 	}
-	for i := range 3000 {
-		if err := out.Write(row(random, 1000+i)); err != nil {
-			return err
-		}
-	}
-	out.Flush()
-	return out.Error()
+	return os.WriteFile(path, text.Bytes(), 0o644)
 }
 
-func row(random *rand.Rand, id int) []string {
-	customer := given[random.IntN(len(given))] + " " + names[random.IntN(len(names))]
-	country, currency, _ := strings.Cut(lands[random.IntN(len(lands))], " ")
-	var items []string
-	total := 0
-	for _, pick := range random.Perm(len(goods))[:1+random.IntN(4)] {
-		part := strings.Split(goods[pick], ";")
-		quantity, price := 1+random.IntN(3), 0
-		fmt.Sscan(part[2], &price)
-		total += quantity * price
-		items = append(items, fmt.Sprintf("%s*%d@%d %s", part[0], quantity, price, part[1]))
+func generate(w io.Writer) error {
+	random := rand.New(rand.NewPCG(20, 26))
+	list := make([]orders.Order, count)
+	for i := range list {
+		list[i] = order(random, firstID+i)
+		if err := list[i].Validate(); err != nil {
+			return fmt.Errorf("%s: %w", list[i].ID, err)
+		}
 	}
-	return []string{
-		fmt.Sprintf("order:%d", id), customer, fmt.Sprintf("customer%d@example.com", id), country, currency,
-		strings.Join(items, "|"), fmt.Sprint(total),
+	return orders.WriteCSV(w, list)
+}
+
+func order(random *rand.Rand, n int) orders.Order {
+	c := countries[random.IntN(len(countries))]
+	name, email := c.person(random)
+	o := orders.Order{ID: fmt.Sprintf("order:%d", n), Customer: name, Email: email, Country: c.code, Currency: c.currency}
+	for _, i := range random.Perm(len(products))[:itemCount(random)] {
+		p := products[i]
+		item := orders.Item{SKU: p.sku, Name: p.name, Quantity: quantity(random), PriceCents: p.cents * c.rate / 100}
+		o.Items = append(o.Items, item)
+		o.TotalCents += item.Quantity * item.PriceCents
+	}
+	return o
+}
+
+// itemCount and quantity are small most of the time.
+func itemCount(random *rand.Rand) int { return []int{1, 1, 1, 2, 2, 3}[random.IntN(6)] }
+
+func quantity(random *rand.Rand) int {
+	if random.IntN(40) == 0 {
+		return 10 + random.IntN(90)
+	}
+	return []int{1, 1, 1, 1, 2, 2, 3, 4}[random.IntN(8)]
+}
+
+// person returns a name as it is written in the country, and a mail address.
+func (c country) person(random *rand.Rand) (name, email string) {
+	given, givenASCII := spellings(pick(random, c.given))
+	family, familyASCII := spellings(pick(random, c.family))
+	email = fmt.Sprintf("%s.%s%s@%s", givenASCII, familyASCII, number(random), pick(random, domains))
+	switch r := random.IntN(40); {
+	case c.familyFirst:
+		return family + " " + given, email
+	case r == 0:
+		return fmt.Sprintf("%s, %s", family, given), email
+	case r == 1:
+		return fmt.Sprintf("%s \"%s\" %s", given, pick(random, nicknames), family), email
+	case r == 2:
+		return fmt.Sprintf("%s & Partner, %s", family, c.company), email
+	default:
+		return given + " " + family, email
 	}
 }
+
+func number(random *rand.Rand) string {
+	if random.IntN(3) > 0 {
+		return ""
+	}
+	return fmt.Sprint(1 + random.IntN(98))
+}
+
+// spellings splits "Zoë/zoe"; a name without a slash is its own in small letters.
+func spellings(entry string) (name, ascii string) {
+	name, ascii, ok := strings.Cut(entry, "/")
+	if !ok {
+		ascii = strings.ToLower(name)
+	}
+	return name, strings.NewReplacer(" ", "", "'", "").Replace(ascii)
+}
+
+func pick(random *rand.Rand, list []string) string { return list[random.IntN(len(list))] }

@@ -1,5 +1,5 @@
-// Command orders is the example's own binary: every perdure command around its
-// kind.
+// Command orders is an application's own binary: every perdure command, around
+// its own kinds.
 package main
 
 import (
