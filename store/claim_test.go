@@ -195,7 +195,9 @@ func TestRunNow(t *testing.T) {
 			}
 			f.rdb.XTrimMaxLen(f.ctx, eventsKey("q"), int64(n-1))
 			got := changes(before, f.dump())
-			got = slices.DeleteFunc(got, func(line string) bool { return strings.Contains(line, eventsKey("q")) || strings.Contains(line, tokensKey("q")) })
+			got = slices.DeleteFunc(got, func(line string) bool {
+				return strings.Contains(line, eventsKey("q")) || strings.Contains(line, tokensKey("q"))
+			})
 			if len(got) > 0 {
 				t.Errorf("changed %q", got)
 			}

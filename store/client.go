@@ -48,9 +48,14 @@ func (s *Store) Enqueue(ctx context.Context, job jobs.Job) (jobs.Handle, error) 
 		if known {
 			return handle, found
 		}
-		last = errors.Join(err, found)
+		if last = found; found == nil {
+			last = err // Redis was asked and does not have the job: it refused it
+		}
 	}
-	return jobs.Handle{}, fmt.Errorf("enqueue %s/%s: %w: %w", job.Queue, job.Key, jobs.ErrUnavailable, last)
+	if ctx.Err() != nil {
+		last = errors.Join(context.Cause(ctx), last)
+	}
+	return jobs.Handle{}, fmt.Errorf("enqueue %s/%s: %w", job.Queue, job.Key, last)
 }
 
 // call is one Enqueue with the identity that lets its outcome be found out.

@@ -107,6 +107,24 @@ func TestFailuresKept(t *testing.T) {
 	}
 }
 
+// TestVersionIsPinnedOnce: by the first verdict that knows it, for good.
+func TestVersionIsPinnedOnce(t *testing.T) {
+	t.Parallel()
+	for _, outcome := range []delivery.Outcome{delivery.Pause, delivery.Quarantine} {
+		f := open(t)
+		f.enqueue("k")
+		for _, step := range []struct{ says, want int }{{0, 0}, {3, 3}, {4, 3}, {0, 3}} {
+			d := f.take()
+			d.Version = step.says
+			f.ok(f.Settle(f.ctx, d, verdicts[outcome]))
+			if info, _ := f.Get(f.ctx, "q", "k"); info.Version != step.want {
+				t.Errorf("%s of version %d: pinned %d", outcome, step.says, info.Version)
+			}
+			runNow(f, nil)
+		}
+	}
+}
+
 func TestSteps(t *testing.T) {
 	t.Parallel()
 	f := open(t)
