@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,13 +50,27 @@ func (s *Store) Enqueue(ctx context.Context, job jobs.Job) (jobs.Handle, error) 
 			return handle, found
 		}
 		if last = found; found == nil {
-			last = err // Redis was asked and does not have the job: it refused it
+			last = err
 		}
 	}
 	if ctx.Err() != nil {
 		last = errors.Join(context.Cause(ctx), last)
 	}
+	if !refused(last) && !errors.Is(last, jobs.ErrUnavailable) && ctx.Err() == nil {
+		last = fmt.Errorf("%w: %w", jobs.ErrUnavailable, last)
+	}
 	return jobs.Handle{}, fmt.Errorf("enqueue %s/%s: %w", job.Queue, job.Key, last)
+}
+
+// refused reports that Redis answered and said no: it is full, or read-only, or
+// the user may not. asynq passes such answers on as text.
+func refused(err error) bool {
+	for _, code := range []string{"OOM ", "NOAUTH ", "NOPERM ", "WRONGPASS ", "MISCONF ", "NOREPLICAS "} {
+		if err != nil && strings.Contains(err.Error(), code) {
+			return true
+		}
+	}
+	return false
 }
 
 // call is one Enqueue with the identity that lets its outcome be found out.

@@ -328,3 +328,13 @@ func TestConnect(t *testing.T) {
 		t.Errorf("nobody there: %v", err)
 	}
 }
+
+func TestARefusalOfRedisIsNoUnreachableRedis(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.rdb.(*redis.Client).AddHook(failing{errors.New("OOM command not allowed when used memory > 'maxmemory'.")})
+	_, err := f.Enqueue(f.ctx, jobs.Raw(kindA, "k", nil))
+	if err == nil || errors.Is(err, jobs.ErrUnavailable) || !strings.Contains(err.Error(), "OOM") {
+		t.Errorf("error %v", err)
+	}
+}
