@@ -65,6 +65,7 @@ var broken = []struct {
 	{"only store runs scripts", "store/a.go", "package store\nfunc f() { rdb.EvalSha(ctx, s, nil) }\n", ""},
 
 	{"no test is skipped", "jobs/a_test.go", "package jobs\nfunc f(t T) { t.Skipf(``) }\n", "jobs/a_test.go:2"},
+	{"no test is skipped", "jobs/a_test.go", "package jobs\nfunc f(t *rapid.T) { t.Skip(``) }\n", ""},
 
 	{"what is exported is documented", "jobs/a.go", "package jobs\nfunc F() {}\n", "jobs.F has no doc comment"},
 	{"what is exported is documented", "jobs/a.go", "package jobs\n// T is.\ntype T[A any] struct{}\nfunc (t *T[A]) M() {}\n", "jobs.M has no doc comment"},

@@ -217,7 +217,8 @@ func scriptsElsewhere(t *tree) []string {
 }
 
 // skips finds tests that can be skipped: one that does not run looks like one that
-// passed.
+// passed. rapid's Skip is another thing, the refusal of one action or draw, so that
+// a function with a *rapid.T may call it.
 func skips(t *tree) []string {
 	var found []string
 	for _, f := range t.files {
@@ -225,17 +226,35 @@ func skips(t *tree) []string {
 			continue
 		}
 		ast.Inspect(f.syntax, func(n ast.Node) bool {
-			call, ok := n.(*ast.CallExpr)
-			if !ok {
-				return true
-			}
-			if s, ok := call.Fun.(*ast.SelectorExpr); ok && slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, s.Sel.Name) {
-				found = append(found, fmt.Sprintf("%s:%d: %s: a test runs or fails", f.path, t.line(call), s.Sel.Name))
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				return !takesRapid(n.Type)
+			case *ast.FuncLit:
+				return !takesRapid(n.Type)
+			case *ast.CallExpr:
+				if s, ok := n.Fun.(*ast.SelectorExpr); ok && slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, s.Sel.Name) {
+					found = append(found, fmt.Sprintf("%s:%d: %s: a test runs or fails", f.path, t.line(n), s.Sel.Name))
+				}
 			}
 			return true
 		})
 	}
 	return found
+}
+
+func takesRapid(f *ast.FuncType) bool {
+	return slices.ContainsFunc(f.Params.List, func(field *ast.Field) bool {
+		star, ok := field.Type.(*ast.StarExpr)
+		if !ok {
+			return false
+		}
+		name, ok := star.X.(*ast.SelectorExpr)
+		if !ok || name.Sel.Name != "T" {
+			return false
+		}
+		from, ok := name.X.(*ast.Ident)
+		return ok && from.Name == "rapid"
+	})
 }
 
 // undocumented finds exported identifiers that others can import and that have no
