@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/perdure/perdure/examples/orders"
-	"github.com/perdure/perdure/internal/devredis"
 	"github.com/perdure/perdure/internal/drill"
 	"github.com/perdure/perdure/jobs"
 )
@@ -32,23 +30,18 @@ func (a *App) drill(ctx context.Context, names []string, verbose bool) error {
 	if err != nil {
 		return fmt.Errorf("find this binary, which the drill runs as its children: %w", err)
 	}
-	o := drill.Options{Names: names, Executable: executable, RedisURL: a.settings.RedisURL, Log: io.Discard}
+	o := drill.Options{Names: names, Executable: executable, Log: io.Discard}
 	if verbose {
 		o.Log = a.Err
 	}
-	if o.RedisURL == "" {
-		dir, err := os.MkdirTemp("", "perdure-drill-redis-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		redis, err := devredis.Start(ctx, filepath.Join(dir, "data"), a.quiet())
-		if err != nil {
-			return err
-		}
-		defer redis.Close()
-		o.RedisURL = redis.URL()
-	}
+	return a.withOwnRedis(ctx, "drill", func(url string) error {
+		o.RedisURL = url
+		return a.playDrill(ctx, o)
+	})
+}
+
+// playDrill runs a drill and shows each scenario as it ends.
+func (a *App) playDrill(ctx context.Context, o drill.Options) error {
 	report, err := drill.Run(ctx, o, func(r drill.Result) {
 		if a.settings.Output != "json" {
 			a.printf("%-18s %s\n  should    %s\n  happened  %s\n  evidence  %s\n", r.Name, verdict(r), r.Expected, r.Observed, r.Evidence)
