@@ -74,7 +74,7 @@ func (s *Store) Payload(ctx context.Context, queue, key string) ([]byte, error) 
 func (s *Store) Wait(ctx context.Context, queue, key string) (jobs.Info, error) {
 	for pause := 20 * time.Millisecond; ; pause = min(pause*3/2, 250*time.Millisecond) {
 		info, err := s.Get(ctx, queue, key)
-		if err != nil && ctx.Err() == nil || info.State.Ended() {
+		if err != nil && !over(ctx) || info.State.Ended() {
 			return info, err
 		}
 		if !sleep(ctx, pause) {
@@ -82,6 +82,13 @@ func (s *Store) Wait(ctx context.Context, queue, key string) (jobs.Info, error) 
 			return info, fmt.Errorf("wait for %s/%s: %w", queue, key, context.Cause(ctx))
 		}
 	}
+}
+
+// over reports that a context has ended or is about to: a call that its deadline
+// cut off may come back a moment before the context itself says so.
+func over(ctx context.Context) bool {
+	deadline, bounded := ctx.Deadline()
+	return ctx.Err() != nil || bounded && time.Until(deadline) < 5*time.Millisecond
 }
 
 // cursor is where the next page of a list begins.

@@ -52,9 +52,14 @@ func (w *Worker) begin(d delivery.Delivery) {
 	}()
 }
 
-// finish frees the slot; it runs once the handler has returned, however late.
+// finish ends what the worker knows of an attempt that has its verdict.
 func (w *Worker) finish(a *attempt) {
 	w.forget(a)
+	w.free()
+}
+
+// free frees a slot; it runs once the handler has returned, however late.
+func (w *Worker) free() {
 	w.metrics.running.Dec()
 	<-w.slots
 	w.signal()
@@ -114,7 +119,7 @@ func (a *attempt) supervise() {
 	if !a.decided.CompareAndSwap(false, true) {
 		a.w.metrics.stuck.Dec()
 		a.log.Warn("abandoned handler returned", "after", time.Since(a.begun), "error", err)
-		a.w.finish(a)
+		a.w.free()
 		return
 	}
 	a.settle(a.verdict(outcome{result, err}))
