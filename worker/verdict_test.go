@@ -112,7 +112,9 @@ func TestUnavailablePausesAndUsesNoAttempt(t *testing.T) {
 
 func TestWaitsAreBoundedToo(t *testing.T) {
 	t.Parallel()
-	info, _ := one(t, fast(3), func(context.Context, order) (string, error) { return "", &jobs.HTTPError{Status: http.StatusBadGateway} })
+	info, _ := one(t, fast(3), func(context.Context, order) (string, error) {
+		return "", &jobs.HTTPError{Status: http.StatusBadGateway}
+	})
 	if info.State != jobs.StateQuarantined || info.Runs != 3 {
 		t.Fatalf("%+v", info)
 	}
