@@ -120,6 +120,41 @@ handback -1
 -asynq:{q}:lease k
 -perdure:{q}:own:o k
 
+absolve 1
+-asynq:{q}:t:k p:blame
+-asynq:{q}:t:k p:cra
+-asynq:{q}:t:k p:row
+
+absolve 1 of two
+-asynq:{q}:t:k p:blame
+~asynq:{q}:t:k p:cra=1
+~asynq:{q}:t:k p:row=1
+
+absolve 1 alone
+-asynq:{q}:t:k p:blame
+-asynq:{q}:t:k p:icr
+~asynq:{q}:t:k p:cra=2
+~asynq:{q}:t:k p:row=2
+
+suspect 1
++asynq:{q}:retry k=<time>
++asynq:{q}:t:k f:1
++asynq:{q}:t:k p:cra=1
++asynq:{q}:t:k p:due=<time>
++asynq:{q}:t:k p:fn=1
++asynq:{q}:t:k p:icr=1
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:pn=1
++asynq:{q}:t:k p:wait=1 <time> isolation a process of its own
++perdure:{q}:parked k=<time>
++perdure:{q}:suspects k=<time>
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=retry
+
 handback 1
 +asynq:{q}:pending=k
 +asynq:{q}:t:k p:ltok=1-o-1

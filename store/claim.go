@@ -13,27 +13,55 @@ import (
 )
 
 // Claim takes up to most jobs (at most 500) from a queue for an owner, in one
-// round trip. A call whose reply is lost leaves jobs that the owner finds with
+// round trip. Jobs that may only run isolated are parked for [Store.Isolate] and
+// counted. A call whose reply is lost leaves jobs that the owner finds with
 // [Store.Holdings] and hands back.
 func (s *Store) Claim(ctx context.Context, queue, owner string, most int) (delivery.Batch, error) {
 	reply, err := s.run(ctx, "claim", []string{
 		pendingKey(queue), pausedKey(queue), activeKey(queue), leaseKey(queue), completedKey(queue), tokensKey(queue),
-		ownerKey(queue, owner), parkedKey(queue), deadKey(queue), eventsKey(queue), taskKey(queue, ""),
+		ownerKey(queue, owner), parkedKey(queue), deadKey(queue), eventsKey(queue), taskKey(queue, ""), retryKey(queue), suspectsKey(queue),
 	}, owner, s.calls.Add(1), min(most, maxBatch), leaseSeconds)
 	if err != nil {
 		return delivery.Batch{}, err
 	}
+	return s.batch(queue, reply)
+}
+
+// Isolate takes the suspect of a queue that waits longest, for an owner that runs
+// it in a process of its own, or, alone, while it runs nothing else at all.
+// Otherwise as [Store.Claim].
+func (s *Store) Isolate(ctx context.Context, queue, owner string, alone bool) (delivery.Batch, error) {
+	nothingElse := 0
+	if alone {
+		nothingElse = 1
+	}
+	reply, err := s.run(ctx, "isolate", []string{
+		suspectsKey(queue), pausedKey(queue), activeKey(queue), leaseKey(queue), retryKey(queue), tokensKey(queue),
+		ownerKey(queue, owner), parkedKey(queue), taskKey(queue, ""),
+	}, owner, s.calls.Add(1), nothingElse, leaseSeconds)
+	if err != nil {
+		return delivery.Batch{}, err
+	}
+	return s.batch(queue, reply)
+}
+
+// batch reads the reply of claim and isolate.
+func (s *Store) batch(queue string, reply any) (delivery.Batch, error) {
 	parts, ok := reply.([]any)
-	if !ok || len(parts) < 3 {
-		return delivery.Batch{}, fmt.Errorf("script claim: unexpected answer %T", reply)
+	if !ok || len(parts) < 4 {
+		return delivery.Batch{}, fmt.Errorf("claim from %s: unexpected answer %T", queue, reply)
 	}
 	if now, ok := parts[0].(int64); ok {
 		s.sawTime(now)
 	}
 	status := text(parts[1])
 	dropped, _ := parts[2].(int64)
-	batch := delivery.Batch{Paused: status == "paused", Fenced: status == "fenced", Emptied: status == "empty", Dropped: int(dropped)}
-	for _, part := range parts[3:] {
+	suspects, _ := parts[3].(int64)
+	batch := delivery.Batch{
+		Paused: status == "paused", Fenced: status == "fenced", Emptied: status == "empty", Alone: status == "alone",
+		Dropped: int(dropped), Suspects: int(suspects),
+	}
+	for _, part := range parts[4:] {
 		if job, ok := part.([]any); ok && len(job) >= 3 {
 			batch.Deliveries = append(batch.Deliveries, delivered(queue, text(job[0]), text(job[1]), text(job[2]), pairs(job[3:])))
 		}
@@ -95,23 +123,32 @@ func stillWanted(reply any) error {
 }
 
 // Holdings returns what an owner holds in a queue by Redis' record, and keeps
-// asynq's lease of each. fenced: the owner was declared dead.
-func (s *Store) Holdings(ctx context.Context, queue, owner string) (held []delivery.Holding, fenced bool, err error) {
-	reply, err := s.run(ctx, "holdings", []string{ownerKey(queue, owner), leaseKey(queue), taskKey(queue, "")}, leaseSeconds)
+// asynq's lease of each.
+func (s *Store) Holdings(ctx context.Context, queue, owner string) (delivery.Holdings, error) {
+	reply, err := s.run(ctx, "holdings", []string{ownerKey(queue, owner), leaseKey(queue), taskKey(queue, ""), suspectsKey(queue)}, leaseSeconds)
 	if err != nil {
-		return nil, false, err
+		return delivery.Holdings{}, err
 	}
 	parts, _ := reply.([]any)
-	for i := 0; i+2 < len(parts); i += 3 {
-		key := text(parts[i])
-		if key == "!fenced" {
-			return nil, true, nil
-		}
-		held = append(held, delivery.Holding{
-			Hold: delivery.Hold{Queue: queue, Key: key, Token: text(parts[i+1])}, CancelAsked: parts[i+2] == int64(1),
+	if len(parts) == 0 {
+		return delivery.Holdings{}, fmt.Errorf("holdings of %s in %s: unexpected answer %T", owner, queue, reply)
+	}
+	suspects, _ := parts[0].(int64)
+	h := delivery.Holdings{Fenced: suspects < 0, Suspects: int(max(suspects, 0))}
+	for parts = parts[1:]; len(parts) >= 3; parts = parts[3:] {
+		h.Held = append(h.Held, delivery.Holding{
+			Hold: delivery.Hold{Queue: queue, Key: text(parts[0]), Token: text(parts[1])}, CancelAsked: parts[2] == int64(1),
 		})
 	}
-	return held, false, nil
+	return h, nil
+}
+
+// Absolve takes back the crash that was counted when a job was reclaimed from a
+// worker that lives after all. It does so once, and not when another crash has
+// followed.
+func (s *Store) Absolve(ctx context.Context, hold delivery.Hold) error {
+	_, err := s.runCode(ctx, "absolve", []string{taskKey(hold.Queue, hold.Key)}, hold.Token)
+	return err
 }
 
 // Beat says that an owner lives; first is set before its first successful beat.

@@ -87,6 +87,7 @@ var verdicts = map[delivery.Outcome]delivery.Verdict{
 	delivery.Quarantine: {Outcome: delivery.Quarantine, Failure: &failed, Entry: delivery.Entry{Class: failed.Class, Reason: "exhausted", Message: "boom"}},
 	delivery.Cancel:     {Outcome: delivery.Cancel, Reason: "not wanted", Actor: "ada"},
 	delivery.HandBack:   {Outcome: delivery.HandBack},
+	delivery.Suspect:    {Outcome: delivery.Suspect, Failure: &failed},
 }
 
 func outcomes() []delivery.Outcome { return slices.Sorted(maps.Keys(verdicts)) }
@@ -108,6 +109,8 @@ func (f *fixture) settle(d delivery.Delivery, outcome delivery.Outcome) int64 {
 		code, err = f.quarantine(f.ctx, d, v)
 	case delivery.Cancel:
 		code, err = f.cancelled(f.ctx, d, v)
+	case delivery.Suspect:
+		code, err = f.suspect(f.ctx, d, v)
 	case delivery.HandBack:
 		code, err = f.runCode(f.ctx, "handback", append(heldKeys(d.Hold), pendingKey(d.Queue)), d.Key, d.Token)
 	}

@@ -23,6 +23,11 @@ type modelJob struct {
 	runs, attempts, waits, crashes, failures int
 	steps                                    map[string]string // to the execution that recorded it
 	asked                                    bool
+	row, alone                               int    // crashes in a row, and of a process that ran nothing else
+	isolated                                 bool   // paused, to be run by itself
+	runsAlone                                bool   // this execution
+	blame                                    string // token of the last crash
+	blamedAlone                              bool
 	last                                     string // token of the last verdict
 	incarnation                              string
 	held                                     *delivery.Delivery // of the attempt that owns it
@@ -104,28 +109,91 @@ func (m *machine) enqueue(t *rapid.T) {
 func (m *machine) claim(t *rapid.T) {
 	batch, err := m.f.Claim(m.f.ctx, "q", m.owner(), rapid.IntRange(1, 3).Draw(t, "most"))
 	want(t, "claim", err, nil)
-	if len(batch.Deliveries) == 0 && len(m.in(jobs.StatePending)) > 0 || batch.Dropped > 0 {
-		t.Fatalf("claimed none of %v: %+v", m.in(jobs.StatePending), batch)
+	met, others := m.park()
+	if len(batch.Deliveries) == 0 && others > 0 || batch.Dropped > 0 || batch.Suspects != met {
+		t.Fatalf("claimed none of %v, met %d suspects: %+v", m.in(jobs.StatePending), met, batch)
 	}
 	for _, d := range batch.Deliveries {
 		j := m.jobs[d.Key]
-		if j == nil || j.state != jobs.StatePending || m.tokens[d.Token] {
+		if j == nil || j.state != jobs.StatePending || j.suspect() || m.tokens[d.Token] {
 			t.Fatalf("claimed %+v, which is %+v", d, j)
 		}
-		m.tokens[d.Token] = true
-		j.runs++
-		if d.Run != j.runs || d.Attempts != j.attempts || d.Waits != j.waits || d.Crashes != j.crashes || d.Incarnation != j.incarnation ||
-			len(d.Steps) != len(j.steps) || len(d.Failures) != min(j.failures, keptFailures) || (d.CancelAsked != "") != j.asked {
-			t.Fatalf("claimed %+v, want %+v", d, j)
-		}
-		for step, by := range j.steps {
-			if string(d.Steps[step]) != by {
-				t.Fatalf("step %s is %q, want %q", step, d.Steps[step], by)
-			}
-		}
-		d.Version = 1
-		j.state, j.held = jobs.StateRunning, &d
+		m.begun(t, d, j)
 	}
+}
+
+func (j *modelJob) suspect() bool { return j.row >= 2 || j.alone > 0 }
+
+// park follows the suspects that a claim has met; others counts what else was
+// pending.
+func (m *machine) park() (met, others int) {
+	for _, key := range m.in(jobs.StatePending) {
+		j := m.jobs[key]
+		switch {
+		case !j.suspect():
+			others++
+		case m.f.state(key) == jobs.StatePaused:
+			j.state, j.isolated = jobs.StatePaused, true
+			met++
+		}
+	}
+	return met, others
+}
+
+// isolate takes a suspect, alone or not.
+func (m *machine) isolate(t *rapid.T) {
+	alone, fit := rapid.Bool().Draw(t, "alone"), 0
+	for _, key := range m.in(jobs.StatePaused) {
+		if j := m.jobs[key]; j.isolated && (alone || j.row < 4) {
+			fit++
+		}
+	}
+	batch, err := m.f.Isolate(m.f.ctx, "q", m.owner(), alone)
+	want(t, "isolate", err, nil)
+	if len(batch.Deliveries) != min(fit, 1) {
+		t.Fatalf("took %+v of %d suspects", batch, fit)
+	}
+	for _, d := range batch.Deliveries {
+		j := m.jobs[d.Key]
+		if !j.isolated || !alone && j.row >= 4 || d.CrashedAlone != j.alone || m.tokens[d.Token] {
+			t.Fatalf("took %+v, which is %+v", d, j)
+		}
+		m.begun(t, d, j)
+		j.isolated, j.runsAlone = false, alone
+	}
+}
+
+// absolve takes the last crash back, or one that is not the last.
+func (m *machine) absolve(t *rapid.T) {
+	if len(m.old) == 0 {
+		t.Skip("no token is stale")
+	}
+	d := rapid.SampledFrom(m.old).Draw(t, "reclaimed")
+	want(t, "absolve", m.f.Absolve(m.f.ctx, d.Hold), nil)
+	if j := m.jobs[d.Key]; j != nil && j.blame == d.Token {
+		j.crashes, j.row = max(0, j.crashes-1), max(0, j.row-1)
+		if j.blamedAlone {
+			j.alone = max(0, j.alone-1)
+		}
+		j.blame = ""
+	}
+}
+
+// begun follows the start of an execution.
+func (m *machine) begun(t *rapid.T, d delivery.Delivery, j *modelJob) {
+	m.tokens[d.Token] = true
+	j.runs++
+	if d.Run != j.runs || d.Attempts != j.attempts || d.Waits != j.waits || d.Crashes != j.crashes || d.Incarnation != j.incarnation ||
+		len(d.Steps) != len(j.steps) || len(d.Failures) != min(j.failures, keptFailures) || (d.CancelAsked != "") != j.asked {
+		t.Fatalf("claimed %+v, want %+v", d, j)
+	}
+	for step, by := range j.steps {
+		if string(d.Steps[step]) != by {
+			t.Fatalf("step %s is %q, want %q", step, d.Steps[step], by)
+		}
+	}
+	d.Version = 1
+	j.state, j.held = jobs.StateRunning, &d
 }
 
 func (m *machine) checkpoint(t *rapid.T) {
@@ -142,7 +210,7 @@ func (m *machine) checkpoint(t *rapid.T) {
 		want(t, "checkpoint", err, nil)
 	}
 	if j.steps[step] == "" {
-		j.steps[step], j.waits = run, 0
+		j.steps[step], j.waits, j.row = run, 0, 0
 	}
 }
 
@@ -151,7 +219,7 @@ func (m *machine) settle(t *rapid.T) {
 	outcome := rapid.SampledFrom(outcomes()).Draw(t, "outcome")
 	want(t, string(outcome), m.f.Settle(m.f.ctx, *j.held, verdicts[outcome]), nil)
 	m.old = append(m.old, *j.held)
-	j.last, j.held = j.held.Token, nil
+	j.last, j.held, j.runsAlone = j.held.Token, nil, false
 	switch outcome {
 	case delivery.Complete:
 		j.state, j.asked, j.waits = jobs.StateCompleted, false, 0
@@ -180,6 +248,11 @@ func (m *machine) settle(t *rapid.T) {
 		j.state, j.waits, j.asked = jobs.StateCancelled, 0, false
 	case delivery.HandBack:
 		j.state = jobs.StatePending
+	case delivery.Suspect:
+		j.state, j.isolated = jobs.StatePaused, true
+		j.crashes++
+		j.alone++
+		j.failures++
 	}
 }
 
@@ -219,7 +292,7 @@ func (m *machine) promote(t *rapid.T) {
 	if moved != 1 {
 		t.Fatalf("promoted %d", moved)
 	}
-	j.state = jobs.StatePending
+	j.state, j.isolated = jobs.StatePending, false
 }
 
 func (m *machine) cancel(t *rapid.T) {
@@ -240,7 +313,7 @@ func (m *machine) cancel(t *rapid.T) {
 			m.decisions++
 		}
 		if j.asked = j.state == jobs.StateRunning; !j.asked {
-			j.state, j.waits = jobs.StateCancelled, 0
+			j.state, j.waits, j.isolated = jobs.StateCancelled, 0, false
 		}
 	}
 	want(t, "cancel", err, nil)
@@ -260,7 +333,7 @@ func (m *machine) replay(t *rapid.T) {
 		want(t, "replay", err, jobs.ErrConflict)
 	default:
 		want(t, "replay", err, nil)
-		j.state, j.attempts, j.waits, j.crashes = jobs.StatePending, 0, 0, 0
+		j.state, j.attempts, j.waits, j.crashes, j.alone, j.blame = jobs.StatePending, 0, 0, 0, 0, ""
 		m.decisions++
 		if fromStart {
 			clear(j.steps)
@@ -305,8 +378,13 @@ func (m *machine) reclaim(t *rapid.T) {
 	for _, key := range running {
 		j := m.jobs[key]
 		m.old = append(m.old, *j.held)
-		j.state, j.held = jobs.StatePending, nil
+		j.blame, j.blamedAlone = j.held.Token, j.runsAlone
+		if j.runsAlone {
+			j.alone++
+		}
+		j.state, j.held, j.runsAlone = jobs.StatePending, nil, false
 		j.crashes++
+		j.row++
 		j.failures++
 	}
 	if batch, err := m.f.Claim(m.f.ctx, "q", m.owner(), 1); err != nil || !batch.Fenced {
@@ -333,7 +411,7 @@ func (m *machine) read() seen {
 	for _, name := range []string{"scheduled", "retry", "archived", "completed", "lease"} {
 		sets[name] = pipe.ZRange(f.ctx, asynqKey("q", name), 0, -1)
 	}
-	for _, name := range []string{"parked", "dead"} {
+	for _, name := range []string{"parked", "dead", "suspects"} {
 		sets[name] = pipe.ZRange(f.ctx, ownKey("q", name), 0, -1)
 	}
 	for _, owner := range m.owners {
@@ -380,6 +458,11 @@ func (m *machine) check(t *rapid.T) {
 	expect("archived", s.sets["archived"], m.in(jobs.StateQuarantined))
 	expect("dead", s.sets["dead"], m.in(jobs.StateQuarantined))
 	expect("completed", s.sets["completed"], m.in(jobs.StateCompleted, jobs.StateCancelled))
+	for _, key := range m.in(jobs.StatePaused) {
+		if m.jobs[key].isolated && !slices.Contains(s.sets["suspects"], key) {
+			t.Fatalf("%s is not among the suspects %v", key, s.sets["suspects"])
+		}
+	}
 	for _, owner := range m.owners {
 		own := s.hashes["own "+owner]
 		if owner != m.owner() {
@@ -411,6 +494,7 @@ func (m *machine) checkHash(t *rapid.T, key string, h hash) {
 	}
 	i := h.info("q", key)
 	if i.State != j.state || i.Runs != j.runs || i.Attempts != j.attempts || i.Crashes != j.crashes || h.int("p:waits") != j.waits ||
+		h.int("p:row") != j.row || h.int("p:icr") != j.alone || (h["p:alone"] != "") != j.runsAlone ||
 		i.CancelAsked != j.asked || i.Incarnation != j.incarnation || len(i.Failures) != min(j.failures, keptFailures) || len(i.Steps) != len(j.steps) {
 		t.Fatalf("%s is %+v, want %+v", key, i, j)
 	}
@@ -431,7 +515,7 @@ func TestStore(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"":        m.check,
 			"enqueue": m.enqueue, "claim": m.claim, "claim again": m.claim, "checkpoint": m.checkpoint, "settle": m.settle, "settle again": m.settle,
-			"stale": m.stale, "promote": m.promote, "cancel": m.cancel, "replay": m.replay, "discard": m.discard, "expire": m.expire, "reclaim": m.reclaim,
+			"stale": m.stale, "isolate": m.isolate, "absolve": m.absolve, "reclaim again": m.reclaim, "promote": m.promote, "cancel": m.cancel, "replay": m.replay, "discard": m.discard, "expire": m.expire, "reclaim": m.reclaim,
 		})
 	})
 }

@@ -24,6 +24,10 @@ import (
 //	p:run    executions begun
 //	p:att    attempts used
 //	p:cra    crashes
+//	p:row    crashes in a row, with no step recorded between
+//	p:icr    crashes of a process that ran nothing else
+//	p:alone  this execution runs in a worker that runs nothing else
+//	p:blame  '<0|1 alone> <token>' of the last crash, so that it can be taken back
 //	p:waits  pauses in a row
 //	p:pn     pause number
 //	p:wait   what a paused job waits for: '<pause number> <since ms> <type> <name>'
@@ -174,7 +178,7 @@ func msText(text string) time.Time { return hash{"": text}.ms("") }
 func delivered(queue, key, token, pendingSince string, h hash) delivery.Delivery {
 	d := delivery.Delivery{
 		Hold: delivery.Hold{Queue: queue, Key: key, Token: token}, Message: []byte(h["msg"]), Claimed: h.ms("p:cat"),
-		Run: h.int("p:run"), Attempts: h.int("p:att"), Crashes: h.int("p:cra"), Waits: h.int("p:waits"), Version: h.int("p:ver"),
+		Run: h.int("p:run"), Attempts: h.int("p:att"), Crashes: h.int("p:cra"), CrashedAlone: h.int("p:icr"), Waits: h.int("p:waits"), Version: h.int("p:ver"),
 		Failures: h.failures(), Steps: map[string][]byte{}, Progress: map[string][]byte{}, Retention: jobs.DefaultRetention, CancelAsked: h["p:can"],
 	}
 	if ns, err := strconv.ParseInt(pendingSince, 10, 64); err == nil {

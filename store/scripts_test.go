@@ -77,6 +77,12 @@ func progress(f *fixture, from any) any {
 	return reply
 }
 
+func absolve(f *fixture, from any) any {
+	code, err := f.runCode(f.ctx, "absolve", []string{taskKey("q", "k")}, held(f, from).Token)
+	f.ok(err)
+	return code
+}
+
 func cancelCode(f *fixture, message string) any {
 	m, _ := decodeMessage([]byte(message))
 	code, err := f.runCode(f.ctx, "cancel", []string{
@@ -203,6 +209,22 @@ func otherCases() []scriptCase {
 		{"hold 2 resume", nil, hold("resume", "operator")},
 		{"hold 3", after(nil, hold("pause", "operator"), hold("pause", "payments")), hold("resume", "operator")},
 		{"hold 3 not ours", after(nil, hold("pause", "payments")), hold("resume", "operator")},
+		{"absolve 1", stale, absolve},
+		{"absolve 1 of two", func(f *fixture) any {
+			f.crash("k")
+			return f.crash("k")
+		}, absolve},
+		{"absolve 1 alone", func(f *fixture) any {
+			f.suspectNow("k")
+			return f.crashAlone("k")
+		}, absolve},
+		{"absolve 0", run, absolve},
+		{"absolve 0 twice", after(stale, absolve), absolve},
+		{"absolve 0 another crash", func(f *fixture) any {
+			first := f.crash("k")
+			f.crash("k")
+			return first
+		}, absolve},
 		{"beat 1 first", nil, beat("0")},
 		{"beat 1 again", func(f *fixture) any { return f.rdb.ZAdd(f.ctx, ownersKey, redis.Z{Score: 1, Member: "o"}) }, beat("1")},
 		{"beat 0", nil, beat("1")},
@@ -312,7 +334,7 @@ func TestEveryAnswerIsTested(t *testing.T) {
 	for _, c := range append(verdictCases(), otherCases()...) {
 		tested = append(tested, strings.Join(strings.Fields(c.name)[:2], " "))
 	}
-	lists := []string{"claim", "expire", "holdings", "promote", "reclaim", "silent"} // no codes; tests of their own
+	lists := []string{"claim", "expire", "holdings", "isolate", "promote", "reclaim", "silent"} // no codes; tests of their own
 	for _, name := range ScriptNames() {
 		if slices.Contains(lists, name) {
 			continue

@@ -27,6 +27,8 @@ func (s *Store) Settle(ctx context.Context, d delivery.Delivery, v delivery.Verd
 		code, err = s.quarantine(ctx, d, v)
 	case delivery.Cancel:
 		code, err = s.cancelled(ctx, d, v)
+	case delivery.Suspect:
+		code, err = s.suspect(ctx, d, v)
 	case delivery.HandBack:
 		return s.HandBack(ctx, d.Hold)
 	default:
@@ -105,6 +107,12 @@ func (s *Store) pause(ctx context.Context, d delivery.Delivery, v delivery.Verdi
 	keys := append(heldKeys(d.Hold), retryKey(d.Queue), parkedKey(d.Queue))
 	return s.runCode(ctx, "pause", keys, d.Key, d.Token, msg, v.Delay.Milliseconds(), failureText(v.Failure), keptFailures,
 		v.Waiting.Type, v.Waiting.Name, d.Version)
+}
+
+func (s *Store) suspect(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
+	_, msg := revised(d.Message, func(m *message) { m.LastFailedAt = s.now().Unix() })
+	keys := append(heldKeys(d.Hold), retryKey(d.Queue), parkedKey(d.Queue), suspectsKey(d.Queue))
+	return s.runCode(ctx, "suspect", keys, d.Key, d.Token, msg, v.Delay.Milliseconds(), failureText(v.Failure), keptFailures)
 }
 
 func (s *Store) quarantine(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {

@@ -150,7 +150,8 @@ func TestReclaim(t *testing.T) {
 	n, err := f.Reclaim(f.ctx, "q", "o")
 	f.ok(err)
 	want := []string{
-		"+asynq:{q}:pending=k", "+asynq:{q}:t:k f:1", "+asynq:{q}:t:k p:cra=1", "+asynq:{q}:t:k p:fn=1",
+		"+asynq:{q}:pending=k", "+asynq:{q}:t:k f:1", "+asynq:{q}:t:k p:blame=0 1-o-1", "+asynq:{q}:t:k p:cra=1", "+asynq:{q}:t:k p:fn=1",
+		"+asynq:{q}:t:k p:row=1",
 		"+perdure:{q}:own:o !fenced=1", "+perdure:{q}:own:o ttl=set",
 		"-asynq:{q}:active", "-asynq:{q}:lease k", "-asynq:{q}:t:k p:tok", "-perdure:{q}:own:o k",
 		"~asynq:{q}:t:k state=pending",
@@ -271,12 +272,13 @@ func TestHoldings(t *testing.T) {
 	f.ok(err)
 	f.rdb.ZAdd(f.ctx, leaseKey("q"), redis.Z{Score: 1, Member: "a"})
 	f.rdb.ZRem(f.ctx, leaseKey("q"), "b")
-	held, fenced, err := f.Holdings(f.ctx, "q", "o")
+	found, err := f.Holdings(f.ctx, "q", "o")
 	f.ok(err)
+	held := found.Held
 	slices.SortFunc(held, func(x, y delivery.Holding) int { return int(x.Key[0]) - int(y.Key[0]) })
 	want := []delivery.Holding{{Hold: a.Hold}, {Hold: b.Hold, CancelAsked: true}}
-	if fenced || !slices.Equal(held, want) {
-		t.Errorf("held %+v, fenced %v", held, fenced)
+	if found.Fenced || found.Suspects != 0 || !slices.Equal(held, want) {
+		t.Errorf("found %+v", found)
 	}
 	now, _ := f.rdb.Time(f.ctx).Result()
 	if score := f.rdb.ZScore(f.ctx, leaseKey("q"), "a").Val(); score < float64(now.Unix()+25) {
@@ -287,10 +289,10 @@ func TestHoldings(t *testing.T) {
 	}
 	_, err = f.Reclaim(f.ctx, "q", "o")
 	f.ok(err)
-	if held, fenced, err := f.Holdings(f.ctx, "q", "o"); !fenced || held != nil || err != nil {
-		t.Errorf("fenced: %v, %v, %v", held, fenced, err)
+	if found, err := f.Holdings(f.ctx, "q", "o"); !found.Fenced || found.Held != nil || err != nil {
+		t.Errorf("fenced: %+v, %v", found, err)
 	}
-	if held, fenced, err := f.Holdings(f.ctx, "q", "nobody"); fenced || held != nil || err != nil {
-		t.Errorf("nobody: %v, %v, %v", held, fenced, err)
+	if found, err := f.Holdings(f.ctx, "q", "nobody"); found.Fenced || found.Held != nil || err != nil {
+		t.Errorf("nobody: %+v, %v", found, err)
 	}
 }

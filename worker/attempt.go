@@ -24,6 +24,7 @@ type attempt struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	begun   time.Time
+	slotted bool // it occupies one of the worker's slots
 
 	decided atomic.Bool // a verdict is on its way, from the handler's return or without it
 
@@ -37,7 +38,18 @@ var _ jobs.Attempt = (*attempt)(nil)
 // begin starts an execution; the caller has made sure that a slot is free.
 func (w *Worker) begin(d delivery.Delivery) {
 	w.slots <- struct{}{}
+	a := w.enroll(d, true)
+	w.work.Add(1)
+	go func() {
+		defer a.cancel(nil)
+		a.supervise(w.work.Done)
+	}()
+}
+
+// enroll puts an execution on the list of what the worker runs.
+func (w *Worker) enroll(d delivery.Delivery, slotted bool) *attempt {
 	a := w.newAttempt(d)
+	a.slotted = slotted
 	w.mu.Lock()
 	w.running[d.Hold] = a
 	w.mu.Unlock()
@@ -45,24 +57,23 @@ func (w *Worker) begin(d delivery.Delivery) {
 	if !d.Ready.IsZero() {
 		w.metrics.start.WithLabelValues(d.Kind).Observe(max(d.Claimed.Sub(d.Ready), 0).Seconds())
 	}
-	w.work.Add(1)
-	go func() {
-		defer a.cancel(nil)
-		a.supervise()
-	}()
+	return a
 }
 
 // finish ends what the worker knows of an attempt that has its verdict.
 func (w *Worker) finish(a *attempt) {
 	w.forget(a)
-	w.free()
+	w.free(a)
 }
 
-// free frees a slot; it runs once the handler has returned, however late.
-func (w *Worker) free() {
+// free frees an attempt's slot; it runs once the handler has returned, however
+// late.
+func (w *Worker) free(a *attempt) {
 	w.metrics.running.Dec()
-	<-w.slots
-	w.signal()
+	if a.slotted {
+		<-w.slots
+		w.signal()
+	}
 }
 
 // forget takes an attempt off the list of what the worker runs.
@@ -102,36 +113,38 @@ type outcome struct {
 	err    error
 }
 
-// supervise runs the handler and settles what it returns. When the handler goes
-// on although its context has ended, the job is settled without it.
-func (a *attempt) supervise() {
+// supervise runs the handler and settles what it returns; settled is called once
+// the verdict is in. When the handler goes on although its context has ended, the
+// job is settled without it.
+func (a *attempt) supervise(settled func()) {
 	if v, refused := a.refuse(); refused {
 		a.settle(v)
 		a.w.finish(a)
-		a.w.work.Done()
+		settled()
 		return
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, a.timeout())
 	defer cancel()
-	unwatch := context.AfterFunc(ctx, func() { a.grace(ctx) })
+	unwatch := context.AfterFunc(ctx, func() { a.grace(ctx, settled) })
 	result, err := a.handler.Run(ctx, a.d.Payload)
 	unwatch()
 	if !a.decided.CompareAndSwap(false, true) {
-		a.w.metrics.stuck.Dec()
+		a.w.countStuck(-1)
 		a.log.Warn("abandoned handler returned", "after", time.Since(a.begun), "error", err)
-		a.w.free()
+		a.w.free(a)
 		return
 	}
 	a.settle(a.verdict(outcome{result, err}))
 	a.w.finish(a)
-	a.w.work.Done()
+	settled()
 }
 
 // grace gives a handler whose context has ended a while to return.
-func (a *attempt) grace(ctx context.Context) {
+func (a *attempt) grace(ctx context.Context, settled func()) {
 	time.AfterFunc(a.w.options.Grace, func() {
 		if a.decided.CompareAndSwap(false, true) {
 			a.abandon(context.Cause(ctx))
+			settled()
 		}
 	})
 }
@@ -140,10 +153,9 @@ func (a *attempt) grace(ctx context.Context) {
 // handler returns; what it writes is refused.
 func (a *attempt) abandon(cause error) {
 	a.log.Error("handler ignores the end of its context; its late writes will be refused", "cause", cause, "since", time.Since(a.begun))
-	a.w.metrics.stuck.Inc()
+	a.w.countStuck(1)
 	a.settle(a.verdict(outcome{err: cause}))
 	a.w.forget(a)
-	a.w.work.Done()
 }
 
 // timeout is the attempt's: the job's own where it has one, cut by its deadline.
@@ -184,6 +196,20 @@ func (a *attempt) settle(v delivery.Verdict) {
 		time.Sleep(wait)
 	}
 	a.report(v, err)
+	if errors.Is(err, jobs.ErrLost) {
+		a.absolve()
+	}
+}
+
+// absolve takes back the crash that was counted when the job was reclaimed from
+// this worker: it lives. That it does not succeed costs the job at most a run in
+// isolation.
+func (a *attempt) absolve() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := a.w.store.Absolve(ctx, a.d.Hold); err != nil {
+		a.log.Warn("cannot take a wrongly counted crash back", "error", err)
+	}
 }
 
 // hopeless reports that the worker stops and has waited for Redis long enough.
@@ -238,11 +264,14 @@ func (a *attempt) Enter(step string) ([]byte, bool, error) {
 
 // Commit implements [jobs.Attempt].
 func (a *attempt) Commit(ctx context.Context, step string, output []byte, started time.Time) error {
-	c := delivery.Checkpoint{Step: step, Output: output, Run: a.d.Run, Elapsed: time.Since(started)}
+	return a.record(ctx, delivery.Checkpoint{Step: step, Output: output, Run: a.d.Run, Elapsed: time.Since(started)})
+}
+
+func (a *attempt) record(ctx context.Context, c delivery.Checkpoint) error {
 	err := a.write(ctx, func(ctx context.Context) error { return a.w.store.Checkpoint(ctx, a.d.Hold, c) })
 	if err == nil || errors.Is(err, jobs.ErrCancelled) {
 		a.w.metrics.steps.WithLabelValues(a.d.Kind).Inc()
-		a.log.Debug("step recorded", "step", step, "took", c.Elapsed)
+		a.log.Debug("step recorded", "step", c.Step, "took", c.Elapsed)
 	}
 	return err
 }

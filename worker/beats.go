@@ -58,31 +58,34 @@ func (w *Worker) compare(ctx context.Context) {
 		pause(ctx, time.Second)
 		for _, q := range w.queues {
 			if ctx.Err() == nil {
-				w.compareQueue(ctx, q.name)
+				w.compareQueue(ctx, q)
 			}
 		}
 	}
 }
 
-func (w *Worker) compareQueue(ctx context.Context, queue string) {
+func (w *Worker) compareQueue(ctx context.Context, q *queue) {
 	// No claim is under way while the list is read, so that what it shows and the
 	// worker does not know was really lost.
 	w.claims.Lock()
 	owner := w.ownerID()
 	before := w.snapshot() // a job that ends from here on is no lost claim
-	held, gone, err := w.store.Holdings(ctx, queue, owner)
+	found, err := w.store.Holdings(ctx, q.name, owner)
 	w.claims.Unlock()
 	if err != nil {
 		if ctx.Err() == nil {
-			w.log.Warn("cannot compare holdings", "queue", queue, "error", err)
+			w.log.Warn("cannot compare holdings", "queue", q.name, "error", err)
 		}
 		return
 	}
-	if gone {
+	if found.Fenced {
 		w.fenced(owner)
 		return
 	}
-	for _, h := range held {
+	if found.Suspects > 0 {
+		w.suspects(q)
+	}
+	for _, h := range found.Held {
 		a := before[h.Hold]
 		switch {
 		case a == nil:

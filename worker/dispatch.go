@@ -18,6 +18,7 @@ type queue struct {
 	name     string
 	priority int
 	ready    atomic.Bool
+	suspects atomic.Bool   // jobs wait to be run isolated
 	empty    chan struct{} // told when the queue has stopped being ready
 }
 
@@ -54,7 +55,7 @@ func (w *Worker) signal() {
 // dispatch claims jobs for free slots until ctx ends.
 func (w *Worker) dispatch(ctx context.Context) {
 	for ctx.Err() == nil {
-		if free := cap(w.slots) - len(w.slots); free > 0 && w.claimOnce(ctx, free) {
+		if free := cap(w.slots) - len(w.slots); free > 0 && !w.alone.Load() && w.claimOnce(ctx, free) {
 			continue
 		}
 		select {
@@ -101,12 +102,12 @@ type claimed struct {
 func (w *Worker) claim(ctx context.Context, q *queue, free int) (claimed, error) {
 	w.claims.RLock()
 	defer w.claims.RUnlock()
-	owner := w.ownerID()
-	if owner != *w.listed.Load() {
-		// Who holds jobs must be among those whose silence is noticed.
-		if err := w.enter(ctx, owner); err != nil {
-			return claimed{}, err
-		}
+	if w.alone.Load() {
+		return claimed{paused: true}, nil
+	}
+	owner, err := w.claimant(ctx)
+	if err != nil {
+		return claimed{}, err
 	}
 	batch, err := w.store.Claim(context.WithoutCancel(ctx), q.name, owner, min(free, 64))
 	if err != nil {
@@ -115,10 +116,23 @@ func (w *Worker) claim(ctx context.Context, q *queue, free int) (claimed, error)
 	if batch.Dropped > 0 {
 		w.log.Warn("dropped queue entries that stood for no claimable job", "queue", q.name, "entries", batch.Dropped)
 	}
+	if batch.Suspects > 0 {
+		w.suspects(q)
+	}
 	for _, d := range batch.Deliveries {
 		w.begin(d)
 	}
 	return claimed{owner, len(batch.Deliveries), batch.Dropped, batch.Paused, batch.Fenced, batch.Emptied}, nil
+}
+
+// claimant returns the identity to claim under: who holds jobs must be among
+// those whose silence is noticed.
+func (w *Worker) claimant(ctx context.Context) (string, error) {
+	owner := w.ownerID()
+	if owner == *w.listed.Load() {
+		return owner, nil
+	}
+	return owner, w.enter(ctx, owner)
 }
 
 // rest makes a queue not ready and lets its waiter look again after a while.

@@ -165,9 +165,9 @@ func (f *faulty) Beat(ctx context.Context, owner string, first bool) (bool, erro
 	return f.Store.Beat(ctx, owner, first)
 }
 
-func (f *faulty) Holdings(ctx context.Context, queue, owner string) ([]delivery.Holding, bool, error) {
+func (f *faulty) Holdings(ctx context.Context, queue, owner string) (delivery.Holdings, error) {
 	if f.dead.Load() {
-		return nil, false, errLostReply
+		return delivery.Holdings{}, errLostReply
 	}
 	return f.Store.Holdings(ctx, queue, owner)
 }

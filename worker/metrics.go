@@ -11,6 +11,8 @@ type metrics struct {
 	running  prometheus.Gauge
 	stuck    prometheus.Gauge
 	stale    prometheus.Counter
+	isolated prometheus.Counter
+	poison   prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -34,9 +36,15 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		stale: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "perdure_stale_writes_total", Help: "Writes refused because another attempt owns the job.",
 		}),
+		isolated: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "perdure_isolated_total", Help: "Executions of jobs suspected of killing workers, by themselves.",
+		}),
+		poison: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "perdure_poison_total", Help: "Jobs quarantined because they end the process they run in.",
+		}),
 	}
 	if r != nil {
-		r.MustRegister(m.jobs, m.start, m.duration, m.steps, m.running, m.stuck, m.stale)
+		r.MustRegister(m.jobs, m.start, m.duration, m.steps, m.running, m.stuck, m.stale, m.isolated, m.poison)
 	}
 	return m
 }

@@ -26,7 +26,14 @@ type Queue interface {
 	SaveProgress(ctx context.Context, hold delivery.Hold, step string, data []byte) error
 	Settle(ctx context.Context, d delivery.Delivery, v delivery.Verdict) error
 	HandBack(ctx context.Context, hold delivery.Hold) error
-	Holdings(ctx context.Context, queue, owner string) (held []delivery.Holding, fenced bool, err error)
+	Holdings(ctx context.Context, queue, owner string) (delivery.Holdings, error)
+}
+
+// Isolation is what the worker needs of the store to run jobs that are suspected
+// of killing workers, and to clear those that were suspected wrongly.
+type Isolation interface {
+	Isolate(ctx context.Context, queue, owner string, alone bool) (delivery.Batch, error)
+	Absolve(ctx context.Context, hold delivery.Hold) error
 }
 
 // Registry is what the worker needs of the store to be known.
@@ -39,9 +46,10 @@ type Registry interface {
 	Withdraw(ctx context.Context, p delivery.Presence) error
 }
 
-// Store is both, as *store.Store is.
+// Store is all of them, as *store.Store is.
 type Store interface {
 	Queue
+	Isolation
 	Registry
 }
 
@@ -55,6 +63,8 @@ type Options struct {
 	ShutdownTimeout time.Duration         // how long attempts may finish on stop, up to 1 h; default 25 s
 	Grace           time.Duration         // how long a handler may go on after its context has ended; default 5 s
 	Beat            time.Duration         // between signs of life, 50 ms to 10 s; default 400 ms
+	MaxStuck        int                   // when so many handlers ignore the end of their context, Run returns [ErrStuck], 1 to Concurrency; default half of it
+	Child           []string              // command that starts this program again, up to Run or [ServeIsolated], to run jobs suspected of killing workers; default: they run alone in this process
 	Log             *slog.Logger          // default: none
 	Registerer      prometheus.Registerer // default: none
 }
@@ -72,6 +82,9 @@ func (o *Options) fill() error {
 	if o.Beat == 0 {
 		o.Beat = 400 * time.Millisecond
 	}
+	if o.MaxStuck == 0 {
+		o.MaxStuck = (o.Concurrency + 1) / 2
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -87,6 +100,7 @@ func (o *Options) fill() error {
 func (o *Options) check() error {
 	errs := []error{
 		within("concurrency", o.Concurrency, 1, 10_000),
+		within("max stuck", o.MaxStuck, 1, max(o.Concurrency, 1)),
 		lasting("shutdown timeout", o.ShutdownTimeout, 0, time.Hour),
 		lasting("grace", o.Grace, 0, time.Hour),
 		lasting("beat", o.Beat, 50*time.Millisecond, 10*time.Second),
@@ -139,9 +153,13 @@ type Worker struct {
 	owner   atomic.Pointer[string] // random, fresh at each start and after each fence
 	listed  atomic.Pointer[string] // the owner that has beaten
 	started atomic.Bool
-	ending  atomic.Bool   // the time to finish is over
+	ending  atomic.Bool  // the time to finish is over
+	alone   atomic.Bool  // a suspect wants to run alone: nothing is claimed meanwhile
+	stuck   atomic.Int64 // handlers that ignore the end of their context
+	giveUp  context.CancelCauseFunc
 	slots   chan struct{} // one entry for each attempt under way
 	wake    chan struct{} // a queue has become ready or a slot free
+	suspect chan struct{} // a queue has suspects
 	queues  []*queue
 	healthy atomic.Int64 // unix ns of the last successful beat
 
@@ -164,7 +182,7 @@ func New(store Store, options Options) (*Worker, error) {
 	w := &Worker{
 		store: store, options: options, handlers: map[string]jobs.Handler{}, log: options.Log,
 		name: fmt.Sprintf("%s:%d", host, os.Getpid()), slots: make(chan struct{}, options.Concurrency),
-		wake: make(chan struct{}, 1), running: map[delivery.Hold]*attempt{}, metrics: newMetrics(options.Registerer),
+		wake: make(chan struct{}, 1), suspect: make(chan struct{}, 1), running: map[delivery.Hold]*attempt{}, metrics: newMetrics(options.Registerer),
 	}
 	for _, h := range options.Handlers {
 		w.handlers[h.Definition.Name] = h
@@ -204,8 +222,13 @@ func (w *Worker) Ready() error {
 // Run works until ctx ends. Then it claims nothing more, lets attempts finish for
 // the shutdown timeout, hands the rest back at their checkpoint with no attempt
 // used, and returns nil. It returns an error when Redis cannot be reached at the
-// start. It may be called once.
+// start, and [ErrStuck], after the same orderly stop, when MaxStuck handlers
+// ignore the end of their context: only the end of the process ends those. It may be called once. In a process that a worker has started to run
+// suspects it does what [ServeIsolated] does instead.
 func (w *Worker) Run(ctx context.Context) error {
+	if Isolated() {
+		return ServeIsolated(w.options)
+	}
 	if !w.started.CompareAndSwap(false, true) {
 		return errors.New("start worker: it was started before; make a new one")
 	}
@@ -219,6 +242,8 @@ func (w *Worker) Run(ctx context.Context) error {
 		return fmt.Errorf("start worker: %w", err)
 	}
 	w.log.Info("worker started", "owner", w.ownerID(), "queues", w.options.Queues, "concurrency", w.options.Concurrency)
+	ctx, w.giveUp = context.WithCancelCause(ctx)
+	defer w.giveUp(nil)
 	alive, stopBeats := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeats()
 	var beats, claims sync.WaitGroup
@@ -228,6 +253,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	for _, q := range w.queues {
 		claims.Go(func() { w.await(ctx, q) })
 	}
+	w.work.Go(func() { w.isolation(ctx) })
 	w.dispatch(ctx)
 	w.drain()
 	stopBeats()
@@ -235,7 +261,23 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.leave()
 	claims.Wait()
 	w.log.Info("worker stopped", "owner", w.ownerID())
+	if errors.Is(context.Cause(ctx), ErrStuck) {
+		return ErrStuck
+	}
 	return nil
+}
+
+// ErrStuck says that a worker has stopped because too many of its handlers go on
+// although their context has ended. The process must end for them to end.
+var ErrStuck = errors.New("too many handlers ignore the end of their context; start the process anew")
+
+// countStuck notes that a handler has become stuck, or has returned after all.
+func (w *Worker) countStuck(n int64) {
+	w.metrics.stuck.Add(float64(n))
+	if stuck := w.stuck.Add(n); stuck >= int64(w.options.MaxStuck) {
+		w.log.Error("draining, to be started anew", "stuck", stuck, "error", ErrStuck)
+		w.giveUp(ErrStuck)
+	}
 }
 
 // enlist makes queues, kinds and the owner known.
@@ -326,9 +368,9 @@ func (w *Worker) leave() {
 func (w *Worker) returnAll(ctx context.Context) error {
 	var errs []error
 	for _, q := range w.queues {
-		held, _, err := w.store.Holdings(ctx, q.name, w.ownerID())
+		held, err := w.store.Holdings(ctx, q.name, w.ownerID())
 		errs = append(errs, err)
-		for _, h := range held {
+		for _, h := range held.Held {
 			err := w.store.HandBack(ctx, h.Hold)
 			if !errors.Is(err, jobs.ErrLost) && !errors.Is(err, jobs.ErrNotFound) {
 				errs = append(errs, err)

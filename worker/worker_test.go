@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,7 +18,17 @@ import (
 	"github.com/perdure/perdure/worker"
 )
 
-func TestMain(m *testing.M) { redistest.Main(m) }
+// TestMain is also the main of the worker processes that tests start, and of the
+// processes that those start for suspects.
+func TestMain(m *testing.M) {
+	if worker.Isolated() {
+		os.Exit(childMain())
+	}
+	if url := os.Getenv(workerProcess); url != "" {
+		os.Exit(workerMain(url))
+	}
+	redistest.Main(m)
+}
 
 type order struct {
 	ID int `json:"id"`

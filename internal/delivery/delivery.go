@@ -30,6 +30,9 @@ type Delivery struct {
 	Crashes     int
 	Waits       int // pauses in a row before this execution
 	Version     int // pinned by the first attempt; 0 before it
+
+	CrashedAlone int // crashes of a process that ran nothing else
+
 	Failures    []jobs.Failure
 	Steps       map[string][]byte // recorded outputs by step
 	Progress    map[string][]byte // saved progress by step; "" is outside of any step
@@ -62,14 +65,15 @@ const (
 	Quarantine Outcome = "quarantine" // isolate with its story
 	Cancel     Outcome = "cancel"     // end it as decided
 	HandBack   Outcome = "handback"   // to the head of the queue; nothing used
+	Suspect    Outcome = "suspect"    // it took its isolated process with it; run it so again after Delay
 )
 
 // Verdict ends an execution. Which fields matter depends on the outcome.
 type Verdict struct {
 	Outcome Outcome
 	Result  []byte        // Complete
-	Failure *jobs.Failure // Retry, Quarantine; Pause when a failure led to it
-	Delay   time.Duration // Retry, Pause: from Redis' now
+	Failure *jobs.Failure // Retry, Quarantine, Suspect; Pause when a failure led to it
+	Delay   time.Duration // Retry, Pause, Suspect: from Redis' now
 	Waiting jobs.Waiting  // Pause: Type and Name
 	Entry   Entry         // Quarantine
 	Reason  string        // Cancel
@@ -96,6 +100,8 @@ type Batch struct {
 	Fenced     bool // the owner was declared dead; it must take a new identity
 	Dropped    int  // entries of the pending list that stood for no claimable job
 	Emptied    bool // nothing claimable is left in the queue
+	Suspects   int  // jobs met that may only run isolated; they wait for that now
+	Alone      bool // the suspects that are left may run only in a worker that runs nothing else
 }
 
 // Checkpoint is a step's end.
@@ -110,6 +116,13 @@ type Checkpoint struct {
 type Holding struct {
 	Hold
 	CancelAsked bool
+}
+
+// Holdings are what Redis says that an owner holds in a queue.
+type Holdings struct {
+	Held     []Holding
+	Fenced   bool // the owner was declared dead; it holds nothing
+	Suspects int  // jobs of the queue that wait to be run isolated, by any worker
 }
 
 // Presence is what a worker says of itself to asynq's tools.

@@ -3,17 +3,27 @@
 -- KEYS[4] asynq:{q}:lease            KEYS[5] asynq:{q}:completed      KEYS[6] perdure:{q}:tokens
 -- KEYS[7] perdure:{q}:own:<owner>    KEYS[8] perdure:{q}:parked       KEYS[9] perdure:{q}:dead
 -- KEYS[10] perdure:{q}:events        KEYS[11] asynq:{q}:t: (the prefix: which jobs are met is only known here)
+-- KEYS[12] asynq:{q}:retry           KEYS[13] perdure:{q}:suspects
 -- ARGV[1] owner   ARGV[2] the owner's sequence number of this call   ARGV[3] most jobs to take   ARGV[4] lease in seconds
--- Returns {now in ms, status, dropped, job, job, …}: status 'ok', 'empty' (took fewer than asked), 'paused' or
+-- Returns {now in ms, status, dropped, suspects, job, job, …}: status 'ok', 'empty' (took fewer than asked), 'paused' or
 -- 'fenced' (the owner was declared dead; nothing was taken). dropped counts entries that stood for no claimable
--- job. A job is {key, token, pending since (ns) or '', field, value, …}: its hash as it now is.
+-- job; suspects counts jobs that were parked to be run by `isolate`: two workers have died while they ran and no step was
+-- recorded between, or a process that ran nothing else has. A job is {key, token, pending since (ns) or '', field, value, …}: its hash as it now is.
 -- A reply that is lost leaves jobs owned and unknown: the owner finds them by `holdings` and hands them back.
 local now, now_ms = clock()
-if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced', 0} end
-if redis.call('EXISTS', KEYS[2]) == 1 then return {now_ms, 'paused', 0} end
 
-local reply, taken, dropped, most = {now_ms, 'ok', 0}, 0, 0, tonumber(ARGV[3])
-while taken < most and dropped < 100 and reply[2] == 'ok' do
+-- replayed notes that asynq's "run now" has sent a quarantined job back.
+local function replayed(task, key)
+  redis.call('ZREM', KEYS[9], key)
+  redis.call('HDEL', task, 'p:dead', 'p:att', 'p:icr')
+  decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job')
+end
+
+if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced', 0, 0} end
+if redis.call('EXISTS', KEYS[2]) == 1 then return {now_ms, 'paused', 0, 0} end
+
+local reply, taken, dropped, parked, most = {now_ms, 'ok', 0, 0}, 0, 0, 0, tonumber(ARGV[3])
+while taken < most and dropped + parked < 100 and reply[2] == 'ok' do
   local heads = redis.call('LRANGE', KEYS[1], taken - most, -1) -- the head of the queue is the right end
   if #heads < most - taken then reply[2] = 'empty' end
   local number -- of tokens, taken for all of these at once
@@ -21,7 +31,7 @@ while taken < most and dropped < 100 and reply[2] == 'ok' do
     local key = heads[i]
     local task = KEYS[11] .. key
     local had = redis.call('HMGET', task, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:inc', 'pending_since',
-      'p:due')
+      'p:due', 'p:row', 'p:icr')
     if not had[1] or had[2] then
       -- No job behind the entry, or a second entry of a running one.
       redis.call('RPOP', KEYS[1])
@@ -33,17 +43,17 @@ while taken < most and dropped < 100 and reply[2] == 'ok' do
       redis.call('HSET', task, 'state', 'completed')
       decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands')
       dropped = dropped + 1
+    elseif had[11] or tonumber(had[10] or 0) >= 2 then
+      redis.call('RPOP', KEYS[1])
+      if had[4] then replayed(task, key) end
+      suspected(task, key, had[1], KEYS[12], KEYS[8], KEYS[13], now_ms, now_ms)
+      parked = parked + 1
     else
       redis.call('RPOPLPUSH', KEYS[1], KEYS[3])
       number = (number or redis.call('INCRBY', KEYS[6], i) - i) + 1
       local token = number .. '-' .. ARGV[1] .. '-' .. ARGV[2]
       local run, incarnation = tonumber(had[6] or 0) + 1, had[7] or token
-      if had[4] then
-        redis.call('ZREM', KEYS[9], key)
-        redis.call('HSET', task, 'p:att', 0)
-        redis.call('HDEL', task, 'p:dead')
-        decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job')
-      end
+      if had[4] then replayed(task, key) end
       if had[5] then
         redis.call('ZREM', KEYS[8], key)
         redis.call('HDEL', task, 'p:wait')
@@ -65,5 +75,5 @@ while taken < most and dropped < 100 and reply[2] == 'ok' do
     end
   end
 end
-reply[3] = dropped
+reply[3], reply[4] = dropped, parked
 return reply

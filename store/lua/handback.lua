@@ -18,6 +18,6 @@ if owns ~= 1 then
 end
 release(KEYS[2], KEYS[3], KEYS[4], ARGV[1])
 redis.call('RPUSH', KEYS[5], ARGV[1])
-redis.call('HDEL', KEYS[1], 'p:tok')
+redis.call('HDEL', KEYS[1], 'p:tok', 'p:alone')
 redis.call('HSET', KEYS[1], 'state', 'pending', 'p:ltok', ARGV[2])
 return 1

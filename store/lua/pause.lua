@@ -15,7 +15,7 @@ redis.call('ZADD', KEYS[5], math.floor(due / 1000), ARGV[1])
 redis.call('ZADD', KEYS[6], now_ms, ARGV[1])
 local number = redis.call('HINCRBY', KEYS[1], 'p:pn', 1)
 redis.call('HINCRBY', KEYS[1], 'p:waits', 1)
-redis.call('HDEL', KEYS[1], 'p:tok')
+redis.call('HDEL', KEYS[1], 'p:tok', 'p:alone')
 if ARGV[9] ~= '0' then redis.call('HSETNX', KEYS[1], 'p:ver', ARGV[9]) end
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'retry', 'p:ltok', ARGV[2], 'p:due', due,
   'p:wait', string.format('%d %.0f %s %s', number, now_ms, ARGV[7], ARGV[8]))

@@ -45,3 +45,19 @@ end
 local function decision(events, what, key, actor, reason)
   redis.call('XADD', events, '*', 'what', what, 'key', key, 'actor', actor, 'reason', reason)
 end
+
+-- suspected parks a job among the suspects, which run one at a time in a process of their own, from ready_ms on. To
+-- asynq it is a retry in a day; whoever ends that wait early meets the claim script, which parks the job here again.
+-- The text that asynq's tools show is field 7 of the message; of a field that occurs twice the last one counts.
+local function suspected(task, key, msg, retry, parked, suspects, now_ms, ready_ms)
+  local text = 'isolated: its workers died while it ran; it runs alone now'
+  local field = ':' .. string.char(#text) .. text
+  if string.sub(msg, -#field) ~= field then msg = msg .. field end
+  local due = now_ms + 86400000
+  redis.call('ZADD', retry, math.floor(due / 1000), key)
+  redis.call('ZADD', parked, now_ms, key)
+  redis.call('ZADD', suspects, ready_ms, key)
+  redis.call('HSET', task, 'msg', msg, 'state', 'retry', 'p:due', due,
+    'p:wait', string.format('%d %.0f isolation a process of its own', redis.call('HINCRBY', task, 'p:pn', 1), now_ms))
+  redis.call('HDEL', task, 'pending_since')
+end

@@ -19,7 +19,7 @@ if ARGV[4] == 'start' then
   end
   redis.call('HDEL', KEYS[1], 'p:ver')
 end
-redis.call('HDEL', KEYS[1], 'p:dead', 'p:att', 'p:waits', 'p:cra')
+redis.call('HDEL', KEYS[1], 'p:dead', 'p:att', 'p:waits', 'p:cra', 'p:icr', 'p:blame')
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'pending', 'pending_since', now_ns)
 redis.call('LPUSH', KEYS[2], ARGV[1])
 return 1

@@ -1,0 +1,288 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/perdure/perdure/internal/redistest"
+	"github.com/perdure/perdure/jobs"
+	"github.com/perdure/perdure/scheduler"
+	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/worker"
+)
+
+// workerProcess names the Redis of a test's worker process; workerAlone keeps it
+// from starting processes of its own.
+const (
+	workerProcess = "PERDURE_TEST_WORKER"
+	workerAlone   = "PERDURE_TEST_ALONE"
+)
+
+// deadly is how a job treats the process that it runs in.
+var deadly = jobs.Define[string, string]("deadly", append(fast(3), jobs.Timeout(20*time.Second))...)
+
+func deadlyHandler() jobs.Handler {
+	return deadly.Do(func(ctx context.Context, how string) (string, error) {
+		pid, err := jobs.Step(ctx, "first", func(context.Context) (int, error) { return os.Getpid(), nil })
+		if err != nil {
+			return "", err
+		}
+		switch time.Sleep(10 * time.Millisecond); how {
+		case "exit":
+			os.Exit(0)
+		case "kill":
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		case "panic":
+			go func() { panic("the secret is hunter2") }()
+			time.Sleep(10 * time.Second)
+		case "fail":
+			return "", errors.New("it cannot work")
+		case "progress":
+			if err := jobs.Heartbeat(ctx, 7); err != nil {
+				return "", err
+			}
+		case "wait":
+			<-ctx.Done()
+			return "", ctx.Err()
+		}
+		return fmt.Sprintf("first in %d, ended in %d", pid, os.Getpid()), nil
+	})
+}
+
+func deadlyOptions() worker.Options {
+	return worker.Options{
+		Handlers: []jobs.Handler{deadlyHandler()}, Concurrency: 64, Beat: 100 * time.Millisecond, Grace: 100 * time.Millisecond, ShutdownTimeout: 5 * time.Second,
+	}
+}
+
+func childMain() int {
+	if err := worker.ServeIsolated(deadlyOptions()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func workerMain(url string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	s, err := store.Connect(ctx, url)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	o := deadlyOptions()
+	if os.Getenv(workerAlone) == "" {
+		o.Child = []string{os.Args[0]}
+	}
+	w, err := worker.New(s, o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	k, err := scheduler.New(s, scheduler.Options{Silence: 500 * time.Millisecond})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	go k.Run(ctx)
+	if err := w.Run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// fleet keeps n worker processes running, whatever ends them.
+type fleet struct {
+	deaths atomic.Int64
+	stop   func()
+}
+
+func startFleet(t *testing.T, url string, n int, environ ...string) *fleet {
+	t.Helper()
+	f := &fleet{}
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				cmd := exec.CommandContext(ctx, os.Args[0])
+				cmd.Env = append(append(os.Environ(), workerProcess+"="+url), environ...)
+				cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+				cmd.WaitDelay = 10 * time.Second
+				err := cmd.Run()
+				if ctx.Err() == nil {
+					f.deaths.Add(1)
+				} else if err != nil && !errors.Is(err, context.Canceled) {
+					t.Errorf("worker: %v", err)
+				}
+			}
+		})
+	}
+	f.stop = sync.OnceFunc(func() { cancel(); all.Wait() })
+	t.Cleanup(f.stop)
+	return f
+}
+
+// ended waits for every job of a list to end.
+func ended(t *testing.T, s *store.Store, many []jobs.Job, limit time.Duration) map[string]jobs.Info {
+	t.Helper()
+	found := map[string]jobs.Info{}
+	for end := time.Now().Add(limit); len(found) < len(many); time.Sleep(100 * time.Millisecond) {
+		for _, job := range many {
+			if _, known := found[job.Key]; known {
+				continue
+			}
+			info, err := s.Get(t.Context(), "default", job.Key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !info.State.Ended() {
+				break
+			}
+			found[job.Key] = info
+		}
+		if time.Now().After(end) {
+			q, err := s.QueueInfo(t.Context(), "default")
+			t.Fatalf("%d of %d jobs have ended; queue %+v, %v", len(found), len(many), q, err)
+		}
+	}
+	return found
+}
+
+func connect(t *testing.T, url string) *store.Store {
+	t.Helper()
+	s, err := store.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func enqueueAll(t *testing.T, s *store.Store, many []jobs.Job) {
+	t.Helper()
+	for _, e := range s.EnqueueMany(t.Context(), many) {
+		if e.Err != nil {
+			t.Fatal(e.Err)
+		}
+	}
+}
+
+func TestPoisonIsQuarantinedAndTakesNobodyAlong(t *testing.T) {
+	t.Parallel()
+	const good, poison = 2000, 100
+	url := redistest.URL(t)
+	s := connect(t, url)
+	var many []jobs.Job
+	how := []string{"exit", "kill", "panic"}
+	for i := range good + poison {
+		payload := "work"
+		if i%((good+poison)/poison) == 7 {
+			payload = how[i/((good+poison)/poison)%len(how)]
+		}
+		many = append(many, deadly.New(fmt.Sprintf("%s:%d", payload, i), payload))
+	}
+	enqueueAll(t, s, many)
+	began := time.Now()
+	f := startFleet(t, url, 3)
+	quarantined := 0
+	for key, info := range ended(t, s, many, 3*time.Minute) {
+		want := jobs.StateCompleted
+		if !strings.HasPrefix(key, "work:") {
+			want = jobs.StateQuarantined
+			quarantined++
+			checkPoison(t, s, info)
+		}
+		if info.State != want || info.Attempts > 1 {
+			t.Errorf("%+v", info)
+		}
+	}
+	t.Logf("%d poison jobs among %d good ones: %v, %d workers died", quarantined, good, time.Since(began).Round(time.Millisecond), f.deaths.Load())
+	if quarantined != poison || f.deaths.Load() > 2*poison {
+		t.Errorf("%d quarantined, want %d; %d workers died, at most two for each", quarantined, poison, f.deaths.Load())
+	}
+}
+
+func checkPoison(t *testing.T, s *store.Store, info jobs.Info) {
+	t.Helper()
+	entry, err := s.Entry(t.Context(), "default", info.Key)
+	if err != nil || entry.Class != jobs.ClassCrash || !strings.HasPrefix(entry.Reason, "poison") || info.Runs > 4 || len(info.Steps) != 1 {
+		t.Errorf("entry %+v, %v; job %+v", entry, err, info)
+	}
+	last := info.LastFailure()
+	if strings.HasPrefix(info.Key, "panic:") && !strings.Contains(last.Stack, "goroutine ") || strings.Contains(last.Stack+last.Message, "hunter2") {
+		t.Errorf("failure %+v", last)
+	}
+}
+
+// Without processes of its own a worker empties itself and runs a suspect alone.
+func TestPoisonAloneInItsWorker(t *testing.T) {
+	t.Parallel()
+	url := redistest.URL(t)
+	s := connect(t, url)
+	many := []jobs.Job{deadly.New("kill:1", "kill"), deadly.New("exit:1", "exit")}
+	for i := range 100 {
+		many = append(many, deadly.New(fmt.Sprint("work:", i), "work"))
+	}
+	enqueueAll(t, s, many)
+	startFleet(t, url, 2, workerAlone+"=1")
+	for key, info := range ended(t, s, many, time.Minute) {
+		if poison := !strings.HasPrefix(key, "work:"); poison != (info.State == jobs.StateQuarantined) {
+			t.Errorf("%+v", info)
+		} else if poison {
+			checkPoison(t, s, info)
+		}
+	}
+}
+
+// suspect makes a job one that two workers died of, on a store without workers.
+func suspect(t *testing.T, s *store.Store, job jobs.Job) {
+	t.Helper()
+	if _, err := s.Enqueue(t.Context(), job); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		owner := fmt.Sprint("dead", job.Key, i)
+		if batch, err := s.Claim(t.Context(), "default", owner, 1); err != nil || len(batch.Deliveries) != 1 {
+			t.Fatalf("%+v, %v", batch, err)
+		}
+		if _, err := s.Reclaim(t.Context(), "default", owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestInnocentSuspectsRunInAProcessOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.URL(t))
+	for _, how := range []string{"work", "fail", "progress"} {
+		suspect(t, s, deadly.New(how, how))
+	}
+	o := deadlyOptions()
+	o.Child = []string{os.Args[0]}
+	runScheduler(t, s)
+	promote(t, s, "default")
+	runWorker(t, s, o)
+	for how, state := range map[string]jobs.State{"work": jobs.StateCompleted, "fail": jobs.StateQuarantined, "progress": jobs.StateCompleted} {
+		info := inState(t, s, "default", how, state)
+		result, _ := deadly.Result(info)
+		if state == jobs.StateCompleted && (strings.Contains(result, fmt.Sprint(os.Getpid())) || len(info.Steps) != 1 || info.Runs != 3) {
+			t.Errorf("%s %+v", result, info)
+		}
+		if state == jobs.StateQuarantined && (info.Attempts != 3 || info.Runs != 5 || info.LastFailure().Message != "it cannot work") {
+			t.Errorf("%+v", info)
+		}
+	}
+}
