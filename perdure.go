@@ -42,7 +42,14 @@ type WorkerOptions = worker.Options
 // Work runs a worker on the Redis at url, inside a program of your own, until ctx
 // ends; then it finishes or hands back what runs, and returns nil. It also does
 // what the scheduler does, so that nothing else has to run.
+//
+// Jobs that two workers have died of run by themselves, so that they harm nobody
+// else: in a process of their own when Child says how to start this program again
+// up to this call, else alone in this one.
 func Work(ctx context.Context, url string, options WorkerOptions) error {
+	if worker.Isolated() {
+		return worker.ServeIsolated(options)
+	}
 	s, err := store.Connect(ctx, url)
 	if err != nil {
 		return err

@@ -122,7 +122,16 @@ func (s *Store) quarantine(ctx context.Context, d delivery.Delivery, v delivery.
 	})
 	keys := append(heldKeys(d.Hold), archivedKey(d.Queue), deadKey(d.Queue), eventsKey(d.Queue), day, total, failedDay, failed)
 	return s.runCode(ctx, "quarantine", keys, d.Key, d.Token, msg, expires, failureText(v.Failure), keptFailures,
-		mustJSON(v.Entry), actorOr(v.Actor), v.Entry.Reason, 1, d.Version)
+		mustJSON(v.Entry), actorOr(v.Actor), v.Entry.Reason, attemptUsed(v.Entry.Class), d.Version)
+}
+
+// attemptUsed is how many attempts an execution counts that ends in quarantine: a
+// crash has never used one.
+func attemptUsed(class jobs.Class) int {
+	if class == jobs.ClassCrash {
+		return 0
+	}
+	return 1
 }
 
 func (s *Store) cancelled(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {

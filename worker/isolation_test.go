@@ -205,7 +205,7 @@ func TestPoisonIsQuarantinedAndTakesNobodyAlong(t *testing.T) {
 			quarantined++
 			checkPoison(t, s, info)
 		}
-		if info.State != want || info.Attempts > 1 {
+		if info.State != want || info.Attempts != 0 {
 			t.Errorf("%+v", info)
 		}
 	}
@@ -218,7 +218,7 @@ func TestPoisonIsQuarantinedAndTakesNobodyAlong(t *testing.T) {
 func checkPoison(t *testing.T, s *store.Store, info jobs.Info) {
 	t.Helper()
 	entry, err := s.Entry(t.Context(), "default", info.Key)
-	if err != nil || entry.Class != jobs.ClassCrash || !strings.HasPrefix(entry.Reason, "poison") || info.Runs > 4 || len(info.Steps) != 1 {
+	if err != nil || entry.Class != jobs.ClassCrash || !strings.HasPrefix(entry.Reason, "poison") || info.Attempts != 0 || len(info.Steps) != 1 {
 		t.Errorf("entry %+v, %v; job %+v", entry, err, info)
 	}
 	last := info.LastFailure()
@@ -282,6 +282,89 @@ func TestInnocentSuspectsRunInAProcessOfTheirOwn(t *testing.T) {
 			t.Errorf("%s %+v", result, info)
 		}
 		if state == jobs.StateQuarantined && (info.Attempts != 3 || info.Runs != 5 || info.LastFailure().Message != "it cannot work") {
+			t.Errorf("%+v", info)
+		}
+	}
+}
+
+// A job that is handed over while it runs by itself goes on elsewhere, and its
+// process ends.
+func TestStopHandsASuspectBack(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.URL(t))
+	suspect(t, s, deadly.New("wait", "wait"))
+	o := deadlyOptions()
+	o.Child, o.ShutdownTimeout = []string{os.Args[0]}, 10*time.Millisecond
+	stop := runWorker(t, s, o)
+	var info jobs.Info
+	eventually(t, "its first step is recorded", func() bool {
+		info, _ = s.Get(t.Context(), "default", "wait")
+		return info.State == jobs.StateRunning && len(info.Steps) == 1
+	})
+	stop()
+	info, err := s.Get(t.Context(), "default", "wait")
+	if err != nil || info.State != jobs.StatePending || info.Attempts != 0 || info.Crashes != 2 {
+		t.Fatalf("%+v, %v", info, err)
+	}
+}
+
+func TestCancellingASuspectReachesItsProcess(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.URL(t))
+	suspect(t, s, deadly.New("wait", "wait"))
+	o := deadlyOptions()
+	o.Child = []string{os.Args[0]}
+	runWorker(t, s, o)
+	inState(t, s, "default", "wait", jobs.StateRunning)
+	if _, err := s.Cancel(t.Context(), "default", "wait", by); err != nil {
+		t.Fatal(err)
+	}
+	inState(t, s, "default", "wait", jobs.StateCancelled)
+}
+
+// A program that does not come to its worker cannot run suspects: they run in the
+// worker, alone.
+func TestAProgramThatCannotBeStartedAgain(t *testing.T) {
+	t.Parallel()
+	for name, command := range map[string][]string{"missing": {"/nowhere/to/be/found"}, "another": {"true"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := connect(t, redistest.URL(t))
+			suspect(t, s, deadly.New("work", "work"))
+			o := deadlyOptions()
+			o.Child = command
+			runWorker(t, s, o)
+			info := inState(t, s, "default", "work", jobs.StateCompleted)
+			if result, err := deadly.Result(info); err != nil || !strings.HasSuffix(result, fmt.Sprint("ended in ", os.Getpid())) {
+				t.Errorf("%s, %v", result, err)
+			}
+		})
+	}
+}
+
+func TestTooManyStuckHandlersEndTheWorker(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.URL(t))
+	release := make(chan struct{})
+	defer close(release)
+	kind := jobs.Define[order, string]("stuck", append(fast(2), jobs.Timeout(time.Second))...)
+	w, err := worker.New(s, worker.Options{
+		Concurrency: 4, MaxStuck: 2, Grace: 10 * time.Millisecond,
+		Handlers: []jobs.Handler{kind.Do(func(context.Context, order) (string, error) { <-release; return "", nil })},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		if _, err := s.Enqueue(t.Context(), kind.New(fmt.Sprint("k", i), order{ID: i})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Run(t.Context()); !errors.Is(err, worker.ErrStuck) {
+		t.Fatalf("ended with %v", err)
+	}
+	for i := range 2 {
+		if info := inState(t, s, "default", fmt.Sprint("k", i), jobs.StateRetrying); info.Attempts != 1 || info.LastFailure().Class != jobs.ClassTimeout {
 			t.Errorf("%+v", info)
 		}
 	}

@@ -7,8 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/perdure/perdure/examples/orders"
 	"github.com/perdure/perdure/internal/devredis"
 	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/worker"
 )
 
 func (a *App) devCommand() *cobra.Command {
@@ -26,6 +28,9 @@ func (a *App) devCommand() *cobra.Command {
 
 // dev runs worker, scheduler and ops on a Redis that lives in the data directory.
 func (a *App) dev(ctx context.Context, samples bool) error {
+	if worker.Isolated() {
+		return a.devIsolated()
+	}
 	redis, err := devredis.Start(ctx, a.settings.DataDir, a.log)
 	if err != nil {
 		return err
@@ -62,6 +67,16 @@ func (a *App) dev(ctx context.Context, samples bool) error {
 	}
 	a.welcome(redis)
 	return p.run(ctx)
+}
+
+// devIsolated runs suspects of dev. What they need of the samples is in the
+// environment.
+func (a *App) devIsolated() error {
+	handlers, err := a.handlers(true)
+	if err != nil {
+		return err
+	}
+	return worker.ServeIsolated(a.workerOptions(append(handlers, orders.ServicesFromEnv().Handler())))
 }
 
 func (a *App) welcome(redis *devredis.Server) {

@@ -93,9 +93,7 @@ func (a *App) exampleWorker() *cobra.Command {
 	c := &cobra.Command{
 		Use: "worker", Short: "Run a worker of the order example", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runProcess(cmd, func(p *process) error {
-				return a.addWorker(p, []jobs.Handler{orders.ServicesFromEnv().Handler()})
-			})
+			return a.runWorker(cmd, []jobs.Handler{orders.ServicesFromEnv().Handler()})
 		},
 	}
 	a.settings.workerFlags(c.Flags())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -62,12 +63,33 @@ func (p *process) run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// workerOptions are those of a worker whose suspects run in this very command,
+// started again.
+func (a *App) workerOptions(handlers []jobs.Handler) worker.Options {
+	o := worker.Options{
+		Handlers: handlers, Queues: a.settings.Queues, StrictPriority: a.settings.StrictPriority, Concurrency: a.settings.Concurrency,
+		ShutdownTimeout: a.settings.ShutdownTimeout, Beat: a.settings.Beat, MaxStuck: a.settings.MaxStuck, Log: a.log,
+	}
+	if executable, err := os.Executable(); err == nil {
+		o.Child = append([]string{executable}, a.Args...)
+	}
+	return o
+}
+
+// runWorker is the body of a command that runs a worker, also where a worker has
+// started it for its suspects.
+func (a *App) runWorker(cmd *cobra.Command, handlers []jobs.Handler) error {
+	if worker.Isolated() {
+		return worker.ServeIsolated(a.workerOptions(handlers))
+	}
+	return a.runProcess(cmd, func(p *process) error { return a.addWorker(p, handlers) })
+}
+
 // addWorker adds a worker, and a scheduler so that a worker alone is enough.
 func (a *App) addWorker(p *process, handlers []jobs.Handler) error {
-	w, err := worker.New(p.store, worker.Options{
-		Handlers: handlers, Queues: a.settings.Queues, StrictPriority: a.settings.StrictPriority, Concurrency: a.settings.Concurrency,
-		ShutdownTimeout: a.settings.ShutdownTimeout, Beat: a.settings.Beat, Log: a.log, Registerer: p.metrics,
-	})
+	o := a.workerOptions(handlers)
+	o.Registerer = p.metrics
+	w, err := worker.New(p.store, o)
 	if err != nil {
 		return err
 	}
@@ -157,13 +179,11 @@ func (a *App) workerCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "worker", Short: "Run jobs", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runProcess(cmd, func(p *process) error {
-				handlers, err := a.handlers(false)
-				if err != nil {
-					return err
-				}
-				return a.addWorker(p, handlers)
-			})
+			handlers, err := a.handlers(false)
+			if err != nil {
+				return err
+			}
+			return a.runWorker(cmd, handlers)
 		},
 	}
 	a.settings.workerFlags(c.Flags())

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,7 +24,16 @@ func (a *App) startSamples(ctx context.Context) (*drill.Services, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return drill.StartServices(ctx, executable, dir, io.Discard)
+	services, err := drill.StartServices(ctx, executable, dir, io.Discard)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range services.Variables() { // for suspects, which run in a process of their own
+		if err := os.Setenv(name, value); err != nil {
+			return nil, errors.Join(err, services.Stop())
+		}
+	}
+	return services, nil
 }
 
 // playSamples runs a few orders, one of them twice and one against a slow

@@ -29,6 +29,7 @@ type settings struct {
 	ShutdownTimeout  time.Duration `split_words:"true" default:"25s"`
 	Beat             time.Duration `default:"400ms"`
 	Silence          time.Duration `default:"1600ms"`
+	MaxStuck         int           `split_words:"true"`
 	Hosts            []string      ``
 	AccessTokens     string        `split_words:"true"`
 	Actor            string        ``
@@ -126,6 +127,9 @@ func (s *settings) check() error {
 	if s.Concurrency < 1 || s.Concurrency > 10_000 {
 		errs = append(errs, &jobs.InvalidError{Field: "PERDURE_CONCURRENCY", Value: s.Concurrency, Bound: "from 1 to 10000"})
 	}
+	if s.MaxStuck < 0 || s.MaxStuck > s.Concurrency {
+		errs = append(errs, &jobs.InvalidError{Field: "PERDURE_MAX_STUCK", Value: s.MaxStuck, Bound: fmt.Sprintf("from 1 to PERDURE_CONCURRENCY (%d), or 0 for half of it", s.Concurrency)})
+	}
 	for queue, priority := range s.Queues {
 		if priority < 1 || priority > 100 {
 			errs = append(errs, &jobs.InvalidError{Field: "PERDURE_QUEUES", Value: fmt.Sprintf("%s=%d", queue, priority), Bound: "a priority from 1 to 100"})
@@ -177,6 +181,7 @@ func (s *settings) workerFlags(f *pflag.FlagSet) {
 	f.BoolVar(&s.StrictPriority, "strict-priority", s.StrictPriority, "serve a queue only while those of higher priority are empty")
 	f.DurationVar(&s.ShutdownTimeout, "shutdown-timeout", s.ShutdownTimeout, "how long attempts may finish on stop")
 	f.DurationVar(&s.Beat, "beat", s.Beat, "between signs of life, 50ms to 10s")
+	f.IntVar(&s.MaxStuck, "max-stuck", s.MaxStuck, "when so many handlers ignore the end of their context, drain and exit with an error (default half of the concurrency)")
 	f.StringSliceVar(&s.HTTPAllowNets, "http-allow-nets", s.HTTPAllowNets, "networks that http.request may also reach")
 	f.BoolVar(&s.HTTPAllowPrivate, "http-allow-private", s.HTTPAllowPrivate, "let http.request reach private addresses")
 	f.StringSliceVar(&s.HTTPSecretNames, "http-secret-names", s.HTTPSecretNames, "environment names that http.request may reference")

@@ -55,11 +55,21 @@ func (s *Services) Client() orders.Services {
 	return orders.Services{Payments: s.URL("payments"), Warehouse: s.URL("warehouse"), Mail: s.URL("mail")}
 }
 
+// Variables are the services' addresses as the example's worker reads them from
+// its environment.
+func (s *Services) Variables() map[string]string {
+	variables := map[string]string{}
+	for name, url := range s.urls {
+		variables["ORDERS_"+strings.ToUpper(name)+"_URL"] = url
+	}
+	return variables
+}
+
 // Environ is this process's environment with the services' addresses.
 func (s *Services) Environ() []string {
 	env := os.Environ()
-	for name, url := range s.urls {
-		env = append(env, "ORDERS_"+strings.ToUpper(name)+"_URL="+url)
+	for name, value := range s.Variables() {
+		env = append(env, name+"="+value)
 	}
 	return env
 }
