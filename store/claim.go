@@ -45,6 +45,19 @@ func (s *Store) Isolate(ctx context.Context, queue, owner string, alone bool) (d
 	return s.batch(queue, reply)
 }
 
+// Reserve makes a worker the only one to empty itself for a queue's suspects,
+// until [Store.Release] or the limit. False: another one does so. It spares work;
+// nothing depends on it.
+func (s *Store) Reserve(ctx context.Context, queue, worker string, limit time.Duration) (bool, error) {
+	ok, err := s.rdb.SetNX(ctx, reservedKey(queue), worker, limit).Result()
+	return ok, unreachable(err)
+}
+
+// Release ends a reservation.
+func (s *Store) Release(ctx context.Context, queue string) error {
+	return unreachable(s.rdb.Del(ctx, reservedKey(queue)).Err())
+}
+
 // batch reads the reply of claim and isolate.
 func (s *Store) batch(queue string, reply any) (delivery.Batch, error) {
 	parts, ok := reply.([]any)

@@ -48,6 +48,7 @@ func ownKey(queue, name string) string { return "perdure:{" + queue + "}:" + nam
 func tokensKey(queue string) string       { return ownKey(queue, "tokens") }     // counter, never deleted
 func parkedKey(queue string) string       { return ownKey(queue, "parked") }     // zset: key by the time it was parked (ms)
 func suspectsKey(queue string) string     { return ownKey(queue, "suspects") }   // zset: key by the time from which it may run alone (ms)
+func reservedKey(queue string) string     { return ownKey(queue, "reserved") }   // string: the worker that empties itself for suspects
 func deadKey(queue string) string         { return ownKey(queue, "dead") }       // zset: key by the time it was quarantined (ms)
 func eventsKey(queue string) string       { return ownKey(queue, "events") }     // stream of decisions
 func holdsKey(queue string) string        { return ownKey(queue, "holds") }      // hash: reasons why the queue is paused

@@ -102,7 +102,7 @@ func startChild(ctx context.Context, command []string) (*child, error) {
 	c.cmd.Env = append(os.Environ(), isolatedMark+"=1")
 	c.cmd.ExtraFiles = []*os.File{theirOrders, theirReports}
 	c.cmd.Stdout, c.cmd.Stderr = os.Stderr, c.output
-	c.cmd.WaitDelay = childEnds // what a handler has started may keep the descriptors
+	c.cmd.WaitDelay = childEnds                             // what a handler has started may keep the descriptors
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a signal to the worker's group is the worker's
 	err = c.cmd.Start()
 	theirOrders.Close()

@@ -101,13 +101,19 @@ func (l *lane) closeChild() {
 }
 
 // serveAlone runs suspects while nothing else runs in this worker. It gives up
-// when that takes longer than a stop would, and tries again a while later.
+// when that takes longer than a stop would, and tries again a while later. One
+// worker of the fleet at a time empties itself for a queue.
 func (l *lane) serveAlone(ctx context.Context, q *queue) {
 	if time.Since(l.busy) < again {
 		return
 	}
-	release, ok := l.w.quiet(ctx)
+	release, ok := l.w.reserve(ctx, q)
 	defer release()
+	if !ok {
+		return
+	}
+	resume, ok := l.w.quiet(ctx)
+	defer resume()
 	if !ok {
 		l.busy = time.Now()
 		l.w.log.Warn("suspects wait: this worker's other jobs do not end", "queue", q.name)
@@ -118,11 +124,27 @@ func (l *lane) serveAlone(ctx context.Context, q *queue) {
 	}
 }
 
+// reserve makes this the worker that empties itself for a queue's suspects.
+func (w *Worker) reserve(ctx context.Context, q *queue) (release func(), ok bool) {
+	ok, err := w.store.Reserve(ctx, q.name, w.name, 2*w.options.ShutdownTimeout+time.Second)
+	if err != nil && ctx.Err() == nil {
+		w.log.Warn("cannot reserve the right to run suspects alone", "queue", q.name, "error", err)
+	}
+	if err != nil || !ok {
+		return func() {}, false
+	}
+	return func() {
+		if err := w.store.Release(context.WithoutCancel(ctx), q.name); err != nil {
+			w.log.Warn("the right to run suspects alone ends by itself", "queue", q.name, "error", err)
+		}
+	}, true
+}
+
 // quiet stops claiming and waits until nothing runs.
-func (w *Worker) quiet(ctx context.Context) (release func(), ok bool) {
+func (w *Worker) quiet(ctx context.Context) (resume func(), ok bool) {
 	w.alone.Store(true)
 	taken := 0
-	release = func() {
+	resume = func() {
 		for range taken {
 			<-w.slots
 		}
@@ -138,12 +160,12 @@ func (w *Worker) quiet(ctx context.Context) (release func(), ok bool) {
 		case w.slots <- struct{}{}:
 			taken++
 		case <-timer.C:
-			return release, false
+			return resume, false
 		case <-ctx.Done():
-			return release, false
+			return resume, false
 		}
 	}
-	return release, true
+	return resume, true
 }
 
 type progress int
@@ -156,7 +178,7 @@ const (
 
 // next takes one suspect and runs it.
 func (l *lane) next(ctx context.Context, q *queue, alone bool) progress {
-	a, batch, err := l.w.takeSuspect(ctx, q, alone)
+	a, owner, batch, err := l.w.takeSuspect(ctx, q, alone)
 	switch {
 	case err != nil:
 		if ctx.Err() == nil {
@@ -164,8 +186,8 @@ func (l *lane) next(ctx context.Context, q *queue, alone bool) progress {
 		}
 		return ranNone
 	case batch.Fenced:
-		l.w.fenced(l.w.ownerID())
-		return ranOne // with another identity
+		l.w.fenced(owner)
+		return ranOne // the next one with another identity
 	case a == nil && batch.Alone:
 		return onlyAlone
 	case a == nil:
@@ -176,18 +198,17 @@ func (l *lane) next(ctx context.Context, q *queue, alone bool) progress {
 	return ranOne
 }
 
-func (w *Worker) takeSuspect(ctx context.Context, q *queue, alone bool) (*attempt, delivery.Batch, error) {
+func (w *Worker) takeSuspect(ctx context.Context, q *queue, alone bool) (a *attempt, owner string, batch delivery.Batch, err error) {
 	w.claims.RLock()
 	defer w.claims.RUnlock()
-	owner, err := w.claimant(ctx)
-	if err != nil {
-		return nil, delivery.Batch{}, err
+	if owner, err = w.claimant(ctx); err != nil {
+		return nil, owner, batch, err
 	}
-	batch, err := w.store.Isolate(context.WithoutCancel(ctx), q.name, owner, alone)
-	if err != nil || len(batch.Deliveries) == 0 {
-		return nil, batch, err
+	batch, err = w.store.Isolate(context.WithoutCancel(ctx), q.name, owner, alone)
+	if err == nil && len(batch.Deliveries) > 0 {
+		a = w.enroll(batch.Deliveries[0], false)
 	}
-	return w.enroll(batch.Deliveries[0], false), batch, nil
+	return a, owner, batch, err
 }
 
 // run executes a suspect where it harms nobody else.

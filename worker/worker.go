@@ -33,6 +33,8 @@ type Queue interface {
 // of killing workers, and to clear those that were suspected wrongly.
 type Isolation interface {
 	Isolate(ctx context.Context, queue, owner string, alone bool) (delivery.Batch, error)
+	Reserve(ctx context.Context, queue, worker string, limit time.Duration) (bool, error)
+	Release(ctx context.Context, queue string) error
 	Absolve(ctx context.Context, hold delivery.Hold) error
 }
 
