@@ -220,3 +220,29 @@ func ExampleProgress() {
 	// from row 400 true
 	// 1000 <nil>
 }
+
+func ExampleParallel() {
+	kind := jobs.Define[string, string]("order.ship")
+	handler := kind.Do(func(ctx context.Context, order string) (string, error) {
+		var label, invoice string
+		err := jobs.Parallel(ctx, []jobs.Branch{
+			jobs.Go("label", &label, func(context.Context) (string, error) { return "label of " + order, nil }),
+			jobs.Go("invoice", &invoice, func(context.Context) (string, error) { return "invoice of " + order, nil }),
+		})
+		return label + ", " + invoice, err
+	})
+	result, err := handler.Run(jobs.WithAttempt(context.Background(), newMemory(kind.Definition())), []byte(`"order:1"`))
+	fmt.Println(string(result), err)
+	// Output: "label of order:1, invoice of order:1" <nil>
+}
+
+func ExampleMap() {
+	kind := jobs.Define[[]string, []int]("order.weigh")
+	handler := kind.Do(func(ctx context.Context, items []string) ([]int, error) {
+		key := func(item string) string { return item }
+		return jobs.Map(ctx, "weigh", items, key, func(_ context.Context, item string) (int, error) { return len(item), nil }, jobs.AtMost(4))
+	})
+	result, err := handler.Run(jobs.WithAttempt(context.Background(), newMemory(kind.Definition())), []byte(`["pen","paper"]`))
+	fmt.Println(string(result), err)
+	// Output: [3,5] <nil>
+}
