@@ -19,12 +19,15 @@ type memory struct {
 	entered  map[string]bool
 	steps    map[string][]byte
 	progress map[string][]byte
+	signals  map[string][]byte
+	waits    map[string]time.Time
 }
 
 func newMemory(d jobs.Definition) *memory {
 	return &memory{
 		about:      jobs.About{Queue: "orders", Key: "order:1", Kind: d.Name, Incarnation: "inc", Attempt: 1},
 		definition: d, entered: map[string]bool{}, steps: map[string][]byte{}, progress: map[string][]byte{},
+		signals: map[string][]byte{}, waits: map[string]time.Time{},
 	}
 }
 
@@ -56,6 +59,28 @@ func (m *memory) Commit(_ context.Context, step string, output []byte, _ time.Ti
 }
 
 func (m *memory) Progress(step string) []byte { return m.progress[step] }
+
+// Await knows the signals that a test has put into m.signals, and what time it is.
+func (m *memory) Await(_ context.Context, w jobs.Wait) ([]byte, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.waits[w.Name].IsZero() {
+		m.waits[w.Name] = w.Until
+		if w.For > 0 {
+			m.waits[w.Name] = time.Now().Add(w.For)
+		}
+	}
+	till := m.waits[w.Name]
+	switch signal, there := m.signals[w.Name]; {
+	case there:
+		m.steps[w.Name] = append([]byte("d"), signal...)
+	case !till.IsZero() && !time.Now().Before(till):
+		m.steps[w.Name] = []byte("t")
+	default:
+		return nil, false, m.commitErr
+	}
+	return m.steps[w.Name], true, m.commitErr
+}
 
 func (m *memory) SaveProgress(_ context.Context, step string, data []byte) error {
 	if m.commitErr != nil {

@@ -27,6 +27,10 @@ type Client interface {
 	// Cancel ends a job that has not ended: at once when it is not running, else
 	// at its next step. ErrConflict: it has ended in another way.
 	Cancel(ctx context.Context, queue, key string, decision Decision) (Info, error)
+	// Signal hands a signal to a job, which keeps it until it waits for it
+	// ([Await]). Sending one of the same id again changes nothing. ErrConflict: the
+	// job has ended, or another signal of the name was given before.
+	Signal(ctx context.Context, queue, key string, signal Signal) error
 }
 
 // Handle is an accepted job.

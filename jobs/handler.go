@@ -3,6 +3,7 @@ package jobs
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
@@ -71,7 +72,8 @@ func (h Handler) Check(payload []byte) (err error) {
 }
 
 // Run executes one attempt and returns the encoded result. A panic comes back as
-// a *[PanicError].
+// a *[PanicError]. An error that matches [ErrParked] says that the handler has come
+// to a wait that is not over, also when it returned something else.
 func (h Handler) Run(ctx context.Context, payload []byte) (result []byte, err error) {
 	var panicked atomic.Pointer[string]
 	defer func() {
@@ -79,7 +81,7 @@ func (h Handler) Run(ctx context.Context, payload []byte) (result []byte, err er
 			result, err = nil, &PanicError{Value: v, Stack: string(debug.Stack()), step: panicked.Load()}
 		}
 	}()
-	ctx = context.WithValue(ctx, panickedKey, &panicked)
+	ctx = withFlow(context.WithValue(ctx, panickedKey, &panicked))
 	next := Next(func(ctx context.Context) error {
 		result, err = h.run(ctx, payload)
 		return err
@@ -87,7 +89,11 @@ func (h Handler) Run(ctx context.Context, payload []byte) (result []byte, err er
 	for i := len(h.middleware) - 1; i >= 0; i-- {
 		next = h.middleware[i](next)
 	}
-	if err := next(ctx); err != nil {
+	err = next(ctx)
+	if flowOf(ctx).isParked() && !errors.Is(err, ErrParked) {
+		err = ErrParked // whatever the handler has made of it
+	}
+	if err != nil {
 		return nil, err
 	}
 	return result, nil

@@ -9,7 +9,7 @@ import (
 )
 
 // Branch is one of the things that [Parallel] runs side by side. Make one with
-// [Go].
+// [Go] or [Line].
 type Branch struct {
 	name string
 	run  func(ctx context.Context) error
@@ -27,6 +27,10 @@ func Go[T any](name string, into *T, fn func(ctx context.Context) (T, error), op
 	}}
 }
 
+// Line returns a branch of several steps and waits, whose names differ from those
+// of the other branches.
+func Line(run func(ctx context.Context) error) Branch { return Branch{run: run} }
+
 // ParallelOption changes how branches run side by side.
 type ParallelOption func(*parallelSettings)
 
@@ -43,9 +47,11 @@ func AtMost(n int) ParallelOption { return func(s *parallelSettings) { s.limit =
 func CollectAll() ParallelOption { return func(s *parallelSettings) { s.collectAll = true } }
 
 // Parallel runs branches side by side within this execution and returns when all
-// have returned. Each branch is a step with a record of its own: when the job is
-// run again, branches that have ended are not repeated and keep their output,
-// whatever became of the others. A panic in a branch is that branch's failure.
+// have returned. Each branch made with [Go] is a step with a record of its own:
+// when the job is run again, branches that have ended are not repeated and keep their output,
+// whatever became of the others. A panic in a branch is that branch's failure. A
+// branch that waits ([Sleep], [Await]) lets the others go on; when all of them have
+// ended or wait, and none has failed, Parallel returns [ErrParked].
 //
 // The error is that of the branch that failed first, and with [CollectAll] all of
 // them joined, in the order of the branches.
@@ -57,6 +63,10 @@ func Parallel(ctx context.Context, branches []Branch, options ...ParallelOption)
 	if settings.limit < 1 || settings.limit > len(branches) {
 		settings.limit = len(branches)
 	}
+	outer := flowOf(ctx)
+	if outer.isParked() {
+		return ErrParked
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	p := &parallel{settings: settings, cancel: cancel, errs: make([]error, len(branches))}
@@ -65,7 +75,7 @@ func Parallel(ctx context.Context, branches []Branch, options ...ParallelOption)
 	for range settings.limit {
 		running.Go(func() {
 			for i := range next {
-				p.ended(i, runBranch(ctx, branches[i]))
+				p.ended(i, runBranch(withFlow(ctx), branches[i]))
 			}
 		})
 	}
@@ -74,16 +84,22 @@ func Parallel(ctx context.Context, branches []Branch, options ...ParallelOption)
 	}
 	close(next)
 	running.Wait()
-	return p.err()
+	err := p.err()
+	if err == nil && p.parked {
+		outer.park()
+		err = ErrParked
+	}
+	return err
 }
 
 type parallel struct {
 	settings parallelSettings
 	cancel   context.CancelCauseFunc
 
-	mu    sync.Mutex
-	first error
-	errs  []error
+	mu     sync.Mutex
+	parked bool // a branch has come to a wait that is not over
+	first  error
+	errs   []error
 }
 
 // ended notes how a branch has ended. What ends the whole execution ends the
@@ -94,6 +110,10 @@ func (p *parallel) ended(i int, err error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if errors.Is(err, ErrParked) {
+		p.parked = true
+		return
+	}
 	p.errs[i] = err
 	if p.first == nil {
 		p.first = err
@@ -113,11 +133,15 @@ func (p *parallel) err() error {
 func runBranch(ctx context.Context, b Branch) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: string(debug.Stack()), step: &b.name}
+			p := &PanicError{Value: v, Stack: string(debug.Stack())}
+			if b.name != "" {
+				p.step = &b.name
+			}
+			err = p
 		}
 	}()
 	if b.run == nil {
-		return Permanent(&InvalidError{Field: "branch", Value: "the zero value", Bound: "made with Go"})
+		return Permanent(&InvalidError{Field: "branch", Value: "the zero value", Bound: "made with Go or Line"})
 	}
 	return b.run(ctx)
 }

@@ -40,6 +40,10 @@ type Attempt interface {
 	Progress(step string) []byte
 	// SaveProgress records progress inside a step.
 	SaveProgress(ctx context.Context, step string, data []byte) error
+	// Await returns what a wait has come to, recorded like a step's output: "t" when
+	// its time is up, "d" and the data when its signal is there. Not ready: the job
+	// is to be parked until then when the handler has returned.
+	Await(ctx context.Context, w Wait) (output []byte, ready bool, err error)
 }
 
 type contextKey int
@@ -48,6 +52,7 @@ const (
 	attemptKey contextKey = iota
 	stepKey
 	panickedKey // *atomic.Pointer[string], the step that a panic came out of
+	flowKey     // *flow
 )
 
 // WithAttempt returns a context in which the verbs of this package work on a.
@@ -98,8 +103,8 @@ func Within(d time.Duration) StepOption {
 // fn's own error is returned wrapped in a *[StepError]. Other errors match
 // [ErrLost] when another attempt owns the job by now, [ErrCancelled] when the
 // job was cancelled meanwhile, [ErrDuplicateStep] when the name was used before
-// in this execution, [ErrInvalid] for a bad name, [ErrNoJob] outside of a job:
-// return them.
+// in this execution, [ErrParked] when the job is to be parked, [ErrInvalid] for a
+// bad name, [ErrNoJob] outside of a job: return them.
 func Step[T any](ctx context.Context, name string, fn func(ctx context.Context) (T, error), options ...StepOption) (T, error) {
 	var zero T
 	a, err := attemptFrom(ctx, "step "+name)
@@ -108,6 +113,9 @@ func Step[T any](ctx context.Context, name string, fn func(ctx context.Context) 
 	}
 	if err := CheckStep(name); err != nil {
 		return zero, Permanent(err)
+	}
+	if flowOf(ctx).isParked() {
+		return zero, fmt.Errorf("step %q: %w", name, ErrParked)
 	}
 	output, recorded, err := a.Enter(name)
 	if err != nil {

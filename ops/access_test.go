@@ -135,12 +135,14 @@ func TestEveryRouteIsGuarded(t *testing.T) {
 	routes := append(s.routes(), forgotten, route{"GET /misspelt", "admin", (*service).showVersion})
 	h := s.protect(routes)
 	mayWrite := map[Role]func(pattern string) bool{
-		Viewer:   func(string) bool { return false },
-		Producer: func(pattern string) bool { return pattern == "POST /api/v1/jobs" },
+		Viewer: func(string) bool { return false },
+		Producer: func(pattern string) bool {
+			return pattern == "POST /api/v1/jobs" || strings.Contains(pattern, "/signals/")
+		},
 		Operator: func(string) bool { return true },
 	}
 	secrets := map[Role]string{Viewer: viewerSecret, Producer: producerSecret, Operator: operatorSecret}
-	fill := regexp.MustCompile(`\{[a-z]+\}`)
+	fill := regexp.MustCompile(`\{[a-z]+(\.\.\.)?\}`)
 	for _, rt := range routes {
 		method, pattern, _ := strings.Cut(rt.pattern, " ")
 		target := fill.ReplaceAllString(strings.TrimSuffix(pattern, "{$}"), "default")

@@ -30,6 +30,7 @@ type fakeStore struct {
 	digests map[string]string
 	seen    []jobs.Job
 	events  []store.Event
+	signals []jobs.Signal
 	paused  map[string]bool
 	kinds   map[string]delivery.PublishedKind
 	fail    error // returned by everything when set
@@ -129,6 +130,24 @@ func (f *fakeStore) change(queue, key, what string, by jobs.Decision, from, to j
 	f.jobs[queue+"/"+key] = info
 	f.events = append(f.events, store.Event{Queue: queue, Key: key, What: what, Actor: by.Actor, Reason: by.Reason})
 	return info, nil
+}
+
+func (f *fakeStore) Signal(_ context.Context, queue, key string, signal jobs.Signal) error {
+	if err := signal.Check(); err != nil {
+		return err
+	}
+	defer f.lock()()
+	info, known := f.jobs[queue+"/"+key]
+	switch {
+	case f.fail != nil:
+		return f.fail
+	case !known:
+		return jobs.ErrNotFound
+	case info.State.Ended():
+		return jobs.ErrConflict
+	}
+	f.signals = append(f.signals, signal)
+	return nil
 }
 
 func (f *fakeStore) Cancel(_ context.Context, queue, key string, by jobs.Decision) (jobs.Info, error) {

@@ -178,6 +178,8 @@ func (s *service) routes() []route {
 		{"GET /api/v1/jobs", Viewer, (*service).listJobs},
 		{"GET /api/v1/jobs/{queue}/{key}", Viewer, (*service).getJob},
 		{"POST /api/v1/jobs/{queue}/{key}/cancel", Operator, (*service).cancelJob},
+		{"POST /api/v1/jobs/{queue}/{key}/signals/{name...}", Producer, (*service).signalJob},
+		{"POST /api/v1/jobs/{queue}/{key}/approvals/{name...}", Operator, (*service).approveJob},
 
 		{"GET /api/v1/dead", Viewer, (*service).listDead},
 		{"GET /api/v1/dead/{queue}/{key}", Viewer, (*service).getDead},

@@ -164,6 +164,117 @@ handback 1
 -perdure:{q}:own:o k
 ~asynq:{q}:t:k state=pending
 
+signal 1 paused otherwise
++asynq:{q}:t:k g:go={"n":1}
++asynq:{q}:t:k i:go=id1
++perdure:{q}:events 0=signal go k by ada: because
+
+signal 1 wakes before its time
++asynq:{q}:pending=k
++asynq:{q}:t:k g:go={"n":1}
++asynq:{q}:t:k i:go=id1
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:events 0=signal go k by ada: because
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:due
+-asynq:{q}:t:k p:wait
+-perdure:{q}:parked k
+~asynq:{q}:t:k state=pending
+
+signal 1 wakes
++asynq:{q}:pending=k
++asynq:{q}:t:k g:go={"n":1}
++asynq:{q}:t:k i:go=id1
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:events 0=signal go k by ada: because
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:due
+-asynq:{q}:t:k p:wait
+-perdure:{q}:parked k
+~asynq:{q}:t:k state=pending
+
+signal 1 pending
++asynq:{q}:t:k g:go={"n":1}
++asynq:{q}:t:k i:go=id1
++perdure:{q}:events 0=signal go k by ada: because
+
+signal 1 before the wait
++asynq:{q}:t:k g:go={"n":1}
++asynq:{q}:t:k i:go=id1
++perdure:{q}:events 0=signal go k by ada: because
+
+park 3 its time is up
++asynq:{q}:pending=k
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:ver=1
++asynq:{q}:t:k pending_since=<time>
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=pending
+
+park 1 with a time
++asynq:{q}:retry k=<time>
++asynq:{q}:t:k p:due=<time>
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:pn=1
++asynq:{q}:t:k p:ver=1
++asynq:{q}:t:k p:wait=1 <time> signal go
++perdure:{q}:parked k=<time>
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=retry
+
+park 3 the signal came first
++asynq:{q}:pending=k
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:ver=1
++asynq:{q}:t:k pending_since=<time>
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=pending
+
+park 1
++asynq:{q}:retry k=<time>
++asynq:{q}:t:k p:due=<time>
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:pn=1
++asynq:{q}:t:k p:ver=1
++asynq:{q}:t:k p:wait=1 <time> signal go
++perdure:{q}:parked k=<time>
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=retry
+
+await 1 signal of an armed wait
++asynq:{q}:t:k s:go=1 <time> <time> d{"n":1}
+-asynq:{q}:t:k g:go
+-asynq:{q}:t:k w:go
+
+await 1 signal
++asynq:{q}:t:k s:go=1 <time> <time> d{"n":1}
+-asynq:{q}:t:k g:go
+
+await 1 time up
++asynq:{q}:t:k s:go=1 <time> <time> t
+
+await 0 with a time
++asynq:{q}:t:k w:go=<time> <time> timer
+
+await 0
++asynq:{q}:t:k w:go=0 <time> signal
+
 hold 1 pause
 +asynq:{q}:paused=<time>
 +perdure:{q}:events 0=pause queue  by ada: because

@@ -87,6 +87,7 @@ var verdicts = map[delivery.Outcome]delivery.Verdict{
 	delivery.Quarantine: {Outcome: delivery.Quarantine, Failure: &failed, Entry: delivery.Entry{Class: failed.Class, Reason: "exhausted", Message: "boom"}},
 	delivery.Cancel:     {Outcome: delivery.Cancel, Reason: "not wanted", Actor: "ada"},
 	delivery.HandBack:   {Outcome: delivery.HandBack},
+	delivery.Park:       {Outcome: delivery.Park, Waiting: jobs.Waiting{Type: "signal", Name: "go"}, Waits: []string{"go"}},
 	delivery.Suspect:    {Outcome: delivery.Suspect, Failure: &failed},
 }
 
@@ -109,6 +110,8 @@ func (f *fixture) settle(d delivery.Delivery, outcome delivery.Outcome) int64 {
 		code, err = f.quarantine(f.ctx, d, v)
 	case delivery.Cancel:
 		code, err = f.cancelled(f.ctx, d, v)
+	case delivery.Park:
+		code, err = f.park(f.ctx, d, v)
 	case delivery.Suspect:
 		code, err = f.suspect(f.ctx, d, v)
 	case delivery.HandBack:

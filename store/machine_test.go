@@ -28,6 +28,9 @@ type modelJob struct {
 	runsAlone                                bool   // this execution
 	blame                                    string // token of the last crash
 	blamedAlone                              bool
+	armed, waiting                           bool   // a wait is armed; it is paused for that
+	signal                                   string // id of the one that was given
+	kept                                     bool   // and was not waited for yet
 	last                                     string // token of the last verdict
 	incarnation                              string
 	held                                     *delivery.Delivery // of the attempt that owns it
@@ -248,11 +251,60 @@ func (m *machine) settle(t *rapid.T) {
 		j.state, j.waits, j.asked = jobs.StateCancelled, 0, false
 	case delivery.HandBack:
 		j.state = jobs.StatePending
+	case delivery.Park:
+		j.state, j.waits = jobs.StatePending, 0
+		if j.waiting = j.armed && !j.kept; j.waiting {
+			j.state = jobs.StatePaused
+		}
 	case delivery.Suspect:
 		j.state, j.isolated = jobs.StatePaused, true
 		j.crashes++
 		j.alone++
 		j.failures++
+	}
+}
+
+// await asks whether a signal is there.
+func (m *machine) await(t *rapid.T) {
+	_, j := m.one(t, jobs.StateRunning)
+	output, ready, err := m.f.Await(m.f.ctx, j.held.Hold, j.runs, forGo)
+	if j.asked {
+		want(t, "asked to cancel", err, jobs.ErrCancelled)
+	} else {
+		want(t, "await", err, nil)
+	}
+	if was := j.steps["go"]; was == "" && j.kept {
+		j.steps["go"], j.waits, j.row = "d"+j.signal, 0, 0
+		j.kept, j.armed = false, false
+	} else if was == "" {
+		j.armed = true
+	}
+	if by := j.steps["go"]; err == nil && (ready != (by != "") || string(output) != by) {
+		t.Fatalf("the wait has come to %q (%v), want %q", output, ready, by)
+	}
+}
+
+// send sends a signal, the same one or another.
+func (m *machine) send(t *rapid.T) {
+	key, id := rapid.SampledFrom(machineKeys).Draw(t, "key"), rapid.SampledFrom([]string{"x", "y"}).Draw(t, "id")
+	err := m.f.Signal(m.f.ctx, "q", key, jobs.Signal{Name: "go", ID: id, Data: []byte(id)})
+	j := m.jobs[key]
+	switch {
+	case j == nil:
+		want(t, "signal", err, jobs.ErrNotFound)
+	case j.signal == id:
+		want(t, "the same signal", err, nil)
+	case j.signal != "":
+		want(t, "another signal", err, jobs.ErrConflict)
+	case j.state.Ended():
+		want(t, "signal to one that has ended", err, jobs.ErrConflict)
+	default:
+		want(t, "signal", err, nil)
+		j.signal, j.kept = id, true
+		m.decisions++
+		if j.waiting {
+			j.state, j.waiting = jobs.StatePending, false
+		}
 	}
 }
 
@@ -292,7 +344,7 @@ func (m *machine) promote(t *rapid.T) {
 	if moved != 1 {
 		t.Fatalf("promoted %d", moved)
 	}
-	j.state, j.isolated = jobs.StatePending, false
+	j.state, j.isolated, j.waiting = jobs.StatePending, false, false
 }
 
 func (m *machine) cancel(t *rapid.T) {
@@ -313,7 +365,7 @@ func (m *machine) cancel(t *rapid.T) {
 			m.decisions++
 		}
 		if j.asked = j.state == jobs.StateRunning; !j.asked {
-			j.state, j.waits, j.isolated = jobs.StateCancelled, 0, false
+			j.state, j.waits, j.isolated, j.waiting = jobs.StateCancelled, 0, false, false
 		}
 	}
 	want(t, "cancel", err, nil)
@@ -337,6 +389,7 @@ func (m *machine) replay(t *rapid.T) {
 		m.decisions++
 		if fromStart {
 			clear(j.steps)
+			j.armed, j.signal, j.kept = false, "", false
 		}
 	}
 }
@@ -515,7 +568,7 @@ func TestStore(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"":        m.check,
 			"enqueue": m.enqueue, "claim": m.claim, "claim again": m.claim, "checkpoint": m.checkpoint, "settle": m.settle, "settle again": m.settle,
-			"stale": m.stale, "isolate": m.isolate, "absolve": m.absolve, "reclaim again": m.reclaim, "promote": m.promote, "cancel": m.cancel, "replay": m.replay, "discard": m.discard, "expire": m.expire, "reclaim": m.reclaim,
+			"stale": m.stale, "await": m.await, "signal": m.send, "isolate": m.isolate, "absolve": m.absolve, "reclaim again": m.reclaim, "promote": m.promote, "cancel": m.cancel, "replay": m.replay, "discard": m.discard, "expire": m.expire, "reclaim": m.reclaim,
 		})
 	})
 }

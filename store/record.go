@@ -41,6 +41,9 @@ import (
 //	f:<n>    failure n, JSON
 //	s:<name> a step's record: '<execution> <started ms> <ended ms> <output>'
 //	h:<name> progress saved inside a step
+//	w:<name> a wait that is not over: '<until ms, 0: for ever> <since ms> <type>'
+//	g:<name> a signal that was not waited for yet
+//	i:<name> the id of the signal of that name
 type hash map[string]string
 
 func (h hash) int(field string) int {

@@ -45,6 +45,9 @@ func verdictCases() []scriptCase {
 	var cases []scriptCase
 	for _, outcome := range outcomes() {
 		name := string(outcome)
+		if outcome == delivery.Park {
+			continue // among the waits
+		}
 		if outcome == delivery.Cancel {
 			name = "cancelled"
 		}
@@ -236,11 +239,13 @@ func otherCases() []scriptCase {
 	}
 }
 
+func allCases() []scriptCase { return slices.Concat(verdictCases(), otherCases(), waitCases()) }
+
 // TestScripts runs each script into each of its answers, and compares the whole
 // database before and after.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	for _, c := range append(verdictCases(), otherCases()...) {
+	for _, c := range allCases() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			f := open(t)
@@ -331,7 +336,7 @@ func TestScriptsSayWhatTheyTakeAndReturn(t *testing.T) {
 func TestEveryAnswerIsTested(t *testing.T) {
 	t.Parallel()
 	var tested []string
-	for _, c := range append(verdictCases(), otherCases()...) {
+	for _, c := range allCases() {
 		tested = append(tested, strings.Join(strings.Fields(c.name)[:2], " "))
 	}
 	lists := []string{"claim", "expire", "holdings", "isolate", "promote", "reclaim", "silent"} // no codes; tests of their own
@@ -372,7 +377,7 @@ func TestTimesAreOfRedis(t *testing.T) {
 		near("claimed", f.field(d.Key, "p:cat"), time.Millisecond, now)
 		near("lease", f.dump()[leaseKey("q")+" "+d.Key], time.Second, now.Add(30*time.Second))
 		f.settle(d, outcome)
-		if outcome == delivery.HandBack {
+		if outcome == delivery.HandBack || outcome == delivery.Park { // of a wait that is not armed
 			f.settle(f.take(), delivery.Complete)
 		}
 	}

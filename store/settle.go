@@ -27,6 +27,8 @@ func (s *Store) Settle(ctx context.Context, d delivery.Delivery, v delivery.Verd
 		code, err = s.quarantine(ctx, d, v)
 	case delivery.Cancel:
 		code, err = s.cancelled(ctx, d, v)
+	case delivery.Park:
+		code, err = s.park(ctx, d, v)
 	case delivery.Suspect:
 		code, err = s.suspect(ctx, d, v)
 	case delivery.HandBack:
@@ -107,6 +109,18 @@ func (s *Store) pause(ctx context.Context, d delivery.Delivery, v delivery.Verdi
 	keys := append(heldKeys(d.Hold), retryKey(d.Queue), parkedKey(d.Queue))
 	return s.runCode(ctx, "pause", keys, d.Key, d.Token, msg, v.Delay.Milliseconds(), failureText(v.Failure), keptFailures,
 		v.Waiting.Type, v.Waiting.Name, d.Version)
+}
+
+func (s *Store) park(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
+	_, msg := revised(d.Message, func(m *message) {
+		m.ErrorMsg = fmt.Sprintf("paused: waits for %s; resumes by itself", v.Waiting.Name)
+	})
+	keys := append(heldKeys(d.Hold), retryKey(d.Queue), parkedKey(d.Queue), pendingKey(d.Queue))
+	args := []any{d.Key, d.Token, msg, waitFallback.Milliseconds(), d.Version, v.Waiting.Type, v.Waiting.Name}
+	for _, name := range v.Waits {
+		args = append(args, name)
+	}
+	return s.runCode(ctx, "park", keys, args...)
 }
 
 func (s *Store) suspect(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {

@@ -31,6 +31,7 @@ type attempt struct {
 	mu      sync.Mutex
 	entered map[string]bool
 	steps   map[string][]byte
+	waits   map[string]jobs.Wait // that are not over
 }
 
 var _ jobs.Attempt = (*attempt)(nil)
@@ -84,7 +85,7 @@ func (w *Worker) forget(a *attempt) {
 }
 
 func (w *Worker) newAttempt(d delivery.Delivery) *attempt {
-	a := &attempt{w: w, d: d, begun: time.Now(), entered: map[string]bool{}, steps: d.Steps}
+	a := &attempt{w: w, d: d, begun: time.Now(), entered: map[string]bool{}, steps: d.Steps, waits: map[string]jobs.Wait{}}
 	a.handler, _ = w.handlerOf(d.Kind)
 	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier(d.Headers))
 	a.log = w.log.With("queue", d.Queue, "job", d.Key, "kind", d.Kind, "attempt", d.Run)
@@ -282,6 +283,20 @@ func (a *attempt) Progress(step string) []byte { return a.d.Progress[step] }
 // SaveProgress implements [jobs.Attempt].
 func (a *attempt) SaveProgress(ctx context.Context, step string, data []byte) error {
 	return a.write(ctx, func(ctx context.Context) error { return a.w.store.SaveProgress(ctx, a.d.Hold, step, data) })
+}
+
+// Await implements [jobs.Attempt].
+func (a *attempt) Await(ctx context.Context, w jobs.Wait) (output []byte, ready bool, err error) {
+	err = a.write(ctx, func(ctx context.Context) (err error) {
+		output, ready, err = a.w.store.Await(ctx, a.d.Hold, a.d.Run, w)
+		return err
+	})
+	if err == nil && !ready {
+		a.mu.Lock()
+		a.waits[w.Name] = w
+		a.mu.Unlock()
+	}
+	return output, ready, err
 }
 
 // write repeats a write while Redis cannot be reached. An effect may have

@@ -38,6 +38,9 @@ type reply struct {
 	ID    int    `json:"id"`
 	Cause string `json:"cause,omitempty"` // of a failure: one of causes, or "permanent"
 	Text  string `json:"text,omitempty"`
+
+	Output []byte `json:"output,omitempty"` // of a wait that is over
+	Ready  bool   `json:"ready,omitempty"`
 }
 
 // report is what an isolated process tells its worker: one of its fields.
@@ -46,6 +49,7 @@ type report struct {
 	ID         int                  `json:"id,omitempty"` // of a request, to be replied to
 	Checkpoint *delivery.Checkpoint `json:"checkpoint,omitempty"`
 	Progress   *savedProgress       `json:"progress,omitempty"`
+	Await      *jobs.Wait           `json:"await,omitempty"`
 	Verdict    *delivery.Verdict    `json:"verdict,omitempty"`
 	Idle       bool                 `json:"idle,omitempty"` // the handler has returned
 }
@@ -197,9 +201,14 @@ func (c *child) run(a *attempt) ending {
 			case r.Verdict != nil:
 				return ending{verdict: r.Verdict, reusable: c.awaitIdle()}
 			case r.Checkpoint != nil:
-				go c.answer(r.ID, a.record(a.ctx, *r.Checkpoint))
+				go c.answer(reply{ID: r.ID}, a.record(a.ctx, *r.Checkpoint))
 			case r.Progress != nil:
-				go c.answer(r.ID, a.SaveProgress(a.ctx, r.Progress.Step, r.Progress.Data))
+				go c.answer(reply{ID: r.ID}, a.SaveProgress(a.ctx, r.Progress.Step, r.Progress.Data))
+			case r.Await != nil:
+				go func() {
+					output, ready, err := a.Await(a.ctx, *r.Await)
+					c.answer(reply{ID: r.ID, Output: output, Ready: ready}, err)
+				}()
 			}
 		case <-told:
 			told = nil
@@ -215,12 +224,11 @@ func (c *child) run(a *attempt) ending {
 	}
 }
 
-func (c *child) answer(id int, err error) {
-	r := &reply{ID: id}
+func (c *child) answer(r reply, err error) {
 	if err != nil {
 		r.Cause, r.Text = causeOf(err)
 	}
-	_ = c.send(order{Reply: r}) // as above
+	_ = c.send(order{Reply: &r}) // as above
 }
 
 // awaitIdle waits until the handler has returned, which it has by now unless it

@@ -32,7 +32,7 @@ func ServeIsolated(options Options) error {
 }
 
 func serveIsolated(options Options, orders io.Reader, reports io.Writer) error {
-	p := &pipe{encoder: json.NewEncoder(reports), waiting: map[int]chan error{}}
+	p := &pipe{encoder: json.NewEncoder(reports), waiting: map[int]chan reply{}}
 	options.Registerer = nil
 	w, err := New(p, options)
 	if err != nil {
@@ -65,7 +65,7 @@ func serveIsolated(options Options, orders io.Reader, reports io.Writer) error {
 	}
 }
 
-// pipe is the store of an isolated process: its worker. An attempt uses three
+// pipe is the store of an isolated process: its worker. An attempt uses four
 // methods of a store; the others are not called here.
 type pipe struct {
 	Store
@@ -73,17 +73,25 @@ type pipe struct {
 	mu      sync.Mutex
 	encoder *json.Encoder
 	last    int
-	waiting map[int]chan error
+	waiting map[int]chan reply
 }
 
-// Checkpoint implements [Queue].
+// Checkpoint implements [Steps].
 func (p *pipe) Checkpoint(ctx context.Context, _ delivery.Hold, c delivery.Checkpoint) error {
-	return p.request(ctx, report{Checkpoint: &c})
+	_, err := p.request(ctx, report{Checkpoint: &c})
+	return err
 }
 
-// SaveProgress implements [Queue].
+// SaveProgress implements [Steps].
 func (p *pipe) SaveProgress(ctx context.Context, _ delivery.Hold, step string, data []byte) error {
-	return p.request(ctx, report{Progress: &savedProgress{step, data}})
+	_, err := p.request(ctx, report{Progress: &savedProgress{step, data}})
+	return err
+}
+
+// Await implements [Steps].
+func (p *pipe) Await(ctx context.Context, _ delivery.Hold, _ int, w jobs.Wait) (output []byte, ready bool, err error) {
+	r, err := p.request(ctx, report{Await: &w})
+	return r.Output, r.Ready, err
 }
 
 // Settle implements [Queue].
@@ -98,21 +106,24 @@ func (p *pipe) send(r report) error {
 }
 
 // request sends a report and waits for the worker's reply.
-func (p *pipe) request(ctx context.Context, r report) error {
-	answer := make(chan error, 1)
+func (p *pipe) request(ctx context.Context, r report) (reply, error) {
+	answer := make(chan reply, 1)
 	p.mu.Lock()
 	p.last++
 	r.ID = p.last
 	p.waiting[r.ID] = answer
 	p.mu.Unlock()
 	if err := p.send(r); err != nil {
-		return errors.Join(jobs.ErrLost, err)
+		return reply{}, errors.Join(jobs.ErrLost, err)
 	}
 	select {
-	case err := <-answer:
-		return err
+	case got := <-answer:
+		if got.Cause != "" {
+			return got, causedBy(got.Cause, got.Text)
+		}
+		return got, nil
 	case <-ctx.Done():
-		return errors.Join(jobs.ErrUnavailable, ctx.Err())
+		return reply{}, errors.Join(jobs.ErrUnavailable, ctx.Err())
 	}
 }
 
@@ -121,11 +132,7 @@ func (p *pipe) replied(r reply) {
 	answer := p.waiting[r.ID]
 	delete(p.waiting, r.ID)
 	p.mu.Unlock()
-	switch {
-	case answer == nil:
-	case r.Cause == "":
-		answer <- nil
-	default:
-		answer <- causedBy(r.Cause, r.Text)
+	if answer != nil {
+		answer <- r
 	}
 }

@@ -142,7 +142,9 @@ func (w *Worker) reserve(ctx context.Context, q *queue) (release func(), ok bool
 
 // quiet stops claiming and waits until nothing runs.
 func (w *Worker) quiet(ctx context.Context) (resume func(), ok bool) {
+	w.claims.Lock() // so that no claim is under way from here on
 	w.alone.Store(true)
+	w.claims.Unlock()
 	taken := 0
 	resume = func() {
 		for range taken {
@@ -151,8 +153,6 @@ func (w *Worker) quiet(ctx context.Context) (resume func(), ok bool) {
 		w.alone.Store(false)
 		w.signal()
 	}
-	w.claims.Lock() // no claim is under way from here on
-	w.claims.Unlock()
 	timer := time.NewTimer(w.options.ShutdownTimeout)
 	defer timer.Stop()
 	for taken < cap(w.slots) {

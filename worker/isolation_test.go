@@ -51,6 +51,10 @@ func deadlyHandler() jobs.Handler {
 			if err := jobs.Heartbeat(ctx, 7); err != nil {
 				return "", err
 			}
+		case "sleep":
+			if err := jobs.Sleep(ctx, "nap", 100*time.Millisecond); err != nil {
+				return "", err
+			}
 		case "wait":
 			<-ctx.Done()
 			return "", ctx.Err()

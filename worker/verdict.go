@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,8 +44,30 @@ func (a *attempt) verdict(o outcome) delivery.Verdict {
 		return delivery.Verdict{Outcome: delivery.Cancel, Reason: cancelReason(o.err)}
 	case errors.Is(cause, jobs.ErrShutdown), errors.Is(cause, jobs.ErrLost):
 		return delivery.Verdict{Outcome: delivery.HandBack}
+	case errors.Is(o.err, jobs.ErrParked):
+		if v, waits := a.park(); waits {
+			return v
+		}
 	}
 	return a.failed(o.err)
+}
+
+// park is the verdict on a job that has come to waits that are not over.
+func (a *attempt) park() (delivery.Verdict, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	waiting := jobs.Waiting{Type: "timer"}
+	names := slices.Sorted(maps.Keys(a.waits))
+	for _, w := range a.waits {
+		if w.Type != "timer" {
+			waiting.Type = w.Type
+		}
+	}
+	waiting.Name = strings.Join(names[:min(len(names), 5)], ", ")
+	if len(names) > 5 {
+		waiting.Name += fmt.Sprintf(" and %d more", len(names)-5)
+	}
+	return delivery.Verdict{Outcome: delivery.Park, Waiting: waiting, Waits: names}, len(names) > 0
 }
 
 func cancelReason(err error) string {

@@ -22,11 +22,16 @@ import (
 type Queue interface {
 	Claim(ctx context.Context, queue, owner string, most int) (delivery.Batch, error)
 	AwaitWork(ctx context.Context, queue string, limit time.Duration) (bool, error)
-	Checkpoint(ctx context.Context, hold delivery.Hold, c delivery.Checkpoint) error
-	SaveProgress(ctx context.Context, hold delivery.Hold, step string, data []byte) error
 	Settle(ctx context.Context, d delivery.Delivery, v delivery.Verdict) error
 	HandBack(ctx context.Context, hold delivery.Hold) error
 	Holdings(ctx context.Context, queue, owner string) (delivery.Holdings, error)
+}
+
+// Steps is what the worker needs of the store while a job runs.
+type Steps interface {
+	Checkpoint(ctx context.Context, hold delivery.Hold, c delivery.Checkpoint) error
+	SaveProgress(ctx context.Context, hold delivery.Hold, step string, data []byte) error
+	Await(ctx context.Context, hold delivery.Hold, run int, w jobs.Wait) (output []byte, ready bool, err error)
 }
 
 // Isolation is what the worker needs of the store to run jobs that are suspected
@@ -51,6 +56,7 @@ type Registry interface {
 // Store is all of them, as *store.Store is.
 type Store interface {
 	Queue
+	Steps
 	Isolation
 	Registry
 }

@@ -3,6 +3,7 @@ package orders
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"sync"
 	"testing"
@@ -29,6 +30,9 @@ func (a *attempt) About() jobs.About {
 func (a *attempt) Definition() jobs.Definition                        { return a.definition }
 func (a *attempt) Progress(string) []byte                             { return nil }
 func (a *attempt) SaveProgress(context.Context, string, []byte) error { return nil }
+func (a *attempt) Await(context.Context, jobs.Wait) ([]byte, bool, error) {
+	return nil, false, errors.ErrUnsupported
+}
 
 func (a *attempt) Enter(step string) ([]byte, bool, error) {
 	a.mu.Lock()

@@ -19,7 +19,7 @@ import (
 )
 
 func (a *App) jobCommand() *cobra.Command {
-	return group("job", "Enqueue jobs and look at them", a.jobEnqueue(), a.jobGet(), a.jobList(), a.jobWait(), a.jobCancel())
+	return group("job", "Enqueue jobs and look at them", a.jobEnqueue(), a.jobGet(), a.jobList(), a.jobWait(), a.jobCancel(), a.jobSignal(), a.jobApprove("approve", true), a.jobApprove("deny", false))
 }
 
 // withStore runs do on an open store.
@@ -193,16 +193,23 @@ func (a *App) located(ctx context.Context, s *store.Store, queue, key string) (s
 
 // onJob is a command about one job by its key.
 func (a *App) onJob(use, short string, do func(ctx context.Context, s *store.Store, queue, key string) error) *cobra.Command {
+	return a.onJobWith(use, short, exactly(1, "the job's key"), func(ctx context.Context, s *store.Store, queue string, args []string) error {
+		return do(ctx, s, queue, args[0])
+	})
+}
+
+// onJobWith is onJob for commands whose first argument of several is the key.
+func (a *App) onJobWith(use, short string, expects cobra.PositionalArgs, do func(ctx context.Context, s *store.Store, queue string, args []string) error) *cobra.Command {
 	var queue string
 	c := &cobra.Command{
-		Use: use, Short: short, Args: exactly(1, "the job's key"),
+		Use: use, Short: short, Args: expects,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
 				queue, err := a.located(ctx, s, queue, args[0])
 				if err != nil {
 					return err
 				}
-				return do(ctx, s, queue, args[0])
+				return do(ctx, s, queue, args)
 			})
 		},
 	}
@@ -294,4 +301,45 @@ func (a *App) jobCancel() *cobra.Command {
 	})
 	c.Flags().StringVar(&reason, "reason", "", "why, for the record (required)")
 	return c
+}
+
+func (a *App) jobSignal() *cobra.Command {
+	var data, id, reason string
+	c := a.onJobWith("signal KEY NAME [--data JSON]", "Hand a signal to a job, which keeps it until it waits for it", exactly(2, "the job's key and the signal's name"),
+		func(ctx context.Context, s *store.Store, queue string, args []string) error {
+			if !json.Valid([]byte(data)) {
+				return &jobs.InvalidError{Field: "data", Value: data, Bound: "JSON"}
+			}
+			return a.signal(ctx, s, queue, args[0], jobs.Signal{Name: args[1], ID: id, Data: []byte(data), Actor: a.settings.actor(), Reason: reason})
+		})
+	c.Flags().StringVar(&data, "data", "null", "the signal's data, JSON")
+	c.Flags().StringVar(&id, "id", "", "a signal of the same id is delivered once (default: each call is one of its own)")
+	c.Flags().StringVar(&reason, "reason", "", "why, for the record")
+	return c
+}
+
+func (a *App) jobApprove(verb string, approved bool) *cobra.Command {
+	var reason string
+	short := map[bool]string{true: "Approve what a job awaits approval of", false: "Deny what a job awaits approval of"}[approved]
+	c := a.onJobWith(verb+" KEY NAME --reason WHY", short, exactly(2, "the job's key and the approval's name"),
+		func(ctx context.Context, s *store.Store, queue string, args []string) error {
+			signal, err := jobs.Approve(args[1], approved, jobs.Decision{Actor: a.settings.actor(), Reason: reason})
+			if err != nil {
+				return err
+			}
+			return a.signal(ctx, s, queue, args[0], signal)
+		})
+	c.Flags().StringVar(&reason, "reason", "", "why, for the record (required)")
+	return c
+}
+
+func (a *App) signal(ctx context.Context, s *store.Store, queue, key string, signal jobs.Signal) error {
+	if err := s.Signal(ctx, queue, key, signal); err != nil {
+		return err
+	}
+	info, err := s.Get(ctx, queue, key)
+	if err != nil {
+		return err
+	}
+	return a.print(info, func() { a.story(info) })
 }

@@ -65,6 +65,7 @@ const (
 	Quarantine Outcome = "quarantine" // isolate with its story
 	Cancel     Outcome = "cancel"     // end it as decided
 	HandBack   Outcome = "handback"   // to the head of the queue; nothing used
+	Park       Outcome = "park"       // wait for what the handler waits for; no attempt used
 	Suspect    Outcome = "suspect"    // it took its isolated process with it; run it so again after Delay
 )
 
@@ -74,7 +75,8 @@ type Verdict struct {
 	Result  []byte        // Complete
 	Failure *jobs.Failure // Retry, Quarantine, Suspect; Pause when a failure led to it
 	Delay   time.Duration // Retry, Pause, Suspect: from Redis' now
-	Waiting jobs.Waiting  // Pause: Type and Name
+	Waiting jobs.Waiting  // Pause, Park: Type and Name
+	Waits   []string      // Park: the names of the waits that are not over
 	Entry   Entry         // Quarantine
 	Reason  string        // Cancel
 	Actor   string        // Cancel, Quarantine: who decided; empty: perdure

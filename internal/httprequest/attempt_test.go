@@ -3,6 +3,7 @@ package httprequest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log"
 	"net/http"
@@ -66,6 +67,10 @@ func (a *attempt) Commit(_ context.Context, step string, output []byte, _ time.T
 func (a *attempt) Progress(string) []byte { return nil }
 
 func (a *attempt) SaveProgress(context.Context, string, []byte) error { return nil }
+
+func (a *attempt) Await(context.Context, jobs.Wait) ([]byte, bool, error) {
+	return nil, false, errors.ErrUnsupported
+}
 
 // newTestCaller returns a caller whose connections end with the test.
 func newTestCaller(t *testing.T, o Options) *caller {

@@ -15,7 +15,7 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 if ARGV[4] == 'start' then
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
     local prefix = string.sub(field, 1, 2)
-    if prefix == 's:' or prefix == 'h:' then redis.call('HDEL', KEYS[1], field) end
+    if string.find('s: h: w: g: i:', prefix, 1, true) then redis.call('HDEL', KEYS[1], field) end
   end
   redis.call('HDEL', KEYS[1], 'p:ver')
 end
