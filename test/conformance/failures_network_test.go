@@ -114,7 +114,7 @@ func TestALostAnswerToAClaim(t *testing.T) {
 
 const (
 	silence = 1600 * time.Millisecond // perdure's limit, by default
-	freeze  = 4 * time.Second
+	freeze  = 3500 * time.Millisecond // over twice that
 )
 
 // Redis stands still for longer than a worker may be silent, with a second worker
@@ -122,20 +122,30 @@ const (
 // failures_freeze_test.go.
 func TestAFrozenRedis(t *testing.T) {
 	t.Parallel()
+	server, s := ownServer(t)
+	frozenJobs(t, s, frozenFor(server, freeze))
+}
+
+// ownServer returns a side on a Redis that the test can harm.
+func ownServer(t *testing.T) (*redistest.Server, *side) {
+	t.Helper()
 	server := redistest.NewServer(t)
 	o, err := redis.ParseURL(server.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	looking := redis.NewClient(o)
-	t.Cleanup(func() { _ = looking.Close() })
-	s := sideOn(looking)
-	frozenJobs(t, s, func(during func()) {
+	rdb := redis.NewClient(o)
+	t.Cleanup(func() { _ = rdb.Close() })
+	return server, sideOn(rdb)
+}
+
+func frozenFor(server *redistest.Server, d time.Duration) func(during func()) {
+	return func(during func()) {
 		server.Freeze()
 		during()
-		time.Sleep(freeze)
+		time.Sleep(d)
 		server.Thaw()
-	})
+	}
 }
 
 // frozenJobs has one job end during the freeze, and one go on until after the
