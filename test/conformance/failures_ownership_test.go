@@ -173,8 +173,8 @@ func TestARunningTaskWithoutALease(t *testing.T) {
 		p.ours(t, quickly(h))
 		run(t, p, h)
 		eventually(t, "the job is done", func() bool { return p.gone("k") })
-		if in := p.places(t, "k"); len(in) != 0 {
-			t.Fatalf("left in %v", in)
+		if in := p.places(t, "k"); len(in) != 0 || h.runs.Load() != 1 {
+			t.Fatalf("left in %v after %d executions", in, h.runs.Load())
 		}
 		p.add(t, "k", "p")
 		eventually(t, "the next job of the key is done", func() bool { return p.gone("k") })
