@@ -177,7 +177,7 @@ func frozenJobs(t *testing.T, s *side, freeze func(during func())) {
 	b.ours(t, worker)
 	eventually(t, "both workers beat", func() bool { return s.rdb.ZCard(t.Context(), "perdure:owners").Val() == 2 })
 	// A scheduler may be heard before the worker is: its next beat comes a second late.
-	_, beat := a.link.hold("beat")
+	_, beat := a.link.hold(t, "beat")
 	freeze(func() { close(release["during"]) })
 	taken := func() bool { return len(began) > 0 }
 	never(t, "the job is taken from its worker", time.Second, taken)

@@ -117,13 +117,13 @@ func (l *link) lose(call string) {
 
 // hold keeps the bytes of the next call on the wire, and returns a channel that
 // is closed when they are there, and what lets them arrive at last. Nobody's
-// deadline calls them back.
-func (l *link) hold(call string) (onTheWire <-chan struct{}, deliver func()) {
+// deadline calls them back. At the test's end they arrive in any case.
+func (l *link) hold(t *testing.T, call string) (onTheWire <-chan struct{}, deliver func()) {
 	there, release := make(chan struct{}), make(chan struct{})
 	arrive := sync.OnceFunc(func() { close(there) })
 	l.on(call, func(ctx context.Context, send func(context.Context) (any, error)) (error, bool) {
 		arrive()
-		<-release
+		untilOver(t, release)
 		_, err := send(context.WithoutCancel(ctx))
 		return err, true
 	})
@@ -132,15 +132,23 @@ func (l *link) hold(call string) (onTheWire <-chan struct{}, deliver func()) {
 
 // again makes the next call run, and be sent once more, as go-redis does when it
 // did not see the answer, after the time that the channel says.
-func (l *link) again(call string, after <-chan struct{}) {
+func (l *link) again(t *testing.T, call string, after <-chan struct{}) {
 	l.on(call, func(ctx context.Context, send func(context.Context) (any, error)) (error, bool) {
 		if _, err := send(ctx); err != nil {
 			return err, false
 		}
-		<-after
+		untilOver(t, after)
 		_, err := send(context.WithoutCancel(ctx))
 		return err, true
 	})
+}
+
+// untilOver waits for a signal, and no longer than the test lasts.
+func untilOver(t *testing.T, signal <-chan struct{}) {
+	select {
+	case <-signal:
+	case <-t.Context().Done():
+	}
 }
 
 func (l *link) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -370,34 +378,26 @@ func never(t *testing.T, what string, for_ time.Duration, ok func() bool) {
 }
 
 // held is a handler whose first execution waits, deaf to its context, until it is
-// released; later ones return at once. What it returns is fail, by execution.
+// released; later ones return at once.
 type held struct {
+	t              *testing.T
 	began, release chan struct{}
+	free           func()
 	runs           atomic.Int64
-	fail           func(run int64) error
 }
 
 // newHeld releases at the test's end what is not released by then.
 func newHeld(t *testing.T) *held {
-	h := &held{began: make(chan struct{}), release: make(chan struct{}), fail: func(int64) error { return nil }}
-	t.Cleanup(h.free)
+	h := &held{t: t, began: make(chan struct{}), release: make(chan struct{})}
+	h.free = sync.OnceFunc(func() { close(h.release) })
 	return h
-}
-
-func (h *held) free() {
-	select {
-	case <-h.release:
-	default:
-		close(h.release)
-	}
 }
 
 // ProcessTask implements [asynq.Handler].
 func (h *held) ProcessTask(context.Context, *asynq.Task) error {
-	run := h.runs.Add(1)
-	if run == 1 {
+	if h.runs.Add(1) == 1 {
 		close(h.began)
-		<-h.release
+		untilOver(h.t, h.release)
 	}
-	return h.fail(run)
+	return nil
 }
