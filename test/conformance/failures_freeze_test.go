@@ -21,11 +21,12 @@ func TestFrozen37StockAsynqRunsALiveJobAgain(t *testing.T) {
 	t.Parallel()
 	server, s := ownServer(t)
 	p := s.process(t)
-	began, cancelled, again := make(chan struct{}), make(chan time.Duration, 1), make(chan struct{})
+	began, cancelled, again := make(chan struct{}), make(chan time.Duration, 1), make(chan int, 1)
 	var runs atomic.Int64
 	p.stock(t, asynq.HandlerFunc(func(ctx context.Context, _ *asynq.Task) error {
 		if runs.Add(1) > 1 {
-			close(again)
+			used, _ := asynq.GetRetryCount(ctx)
+			again <- used
 			return nil
 		}
 		close(began)
@@ -49,8 +50,11 @@ func TestFrozen37StockAsynqRunsALiveJobAgain(t *testing.T) {
 		t.Fatalf("it is %v", s.stateOf(t, "k"))
 	}
 	select {
-	case <-again:
-		t.Logf("it was run again %v after the thaw", time.Since(start).Round(time.Second))
+	case used := <-again:
+		t.Logf("it was run again %v after the thaw, retries used: %d", time.Since(start).Round(time.Second), used)
+		if used != 1 {
+			t.Errorf("%d retries used", used)
+		}
 	case <-time.After(3 * time.Minute):
 		t.Fatal("it was never run again")
 	}
