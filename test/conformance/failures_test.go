@@ -104,8 +104,8 @@ func (l *link) lose(call string) {
 		switch answer, err := send(ctx); v := answer.(type) {
 		case string: // asynq's: the message
 			return errors.Join(err, errLink), true
-		case []any: // perdure's: time, status, dropped, jobs
-			if len(v) > 3 {
+		case []any: // perdure's: some numbers, then the jobs
+			if _, job := v[len(v)-1].([]any); job {
 				return errLink, true
 			}
 			return err, false
