@@ -15,6 +15,7 @@ type Store interface {
 	List(ctx context.Context, query jobs.Query) (jobs.Page, error)
 	Get(ctx context.Context, queue, key string) (jobs.Info, error)
 	Entry(ctx context.Context, queue, key string) (delivery.Entry, error)
+	Unreadable(ctx context.Context, queue, key string) ([]byte, error)
 	Replay(ctx context.Context, queue, key string, fromStart bool, by jobs.Decision) (jobs.Info, error)
 	Discard(ctx context.Context, queue, key string, by jobs.Decision) (jobs.Info, error)
 }
@@ -28,6 +29,9 @@ type Entry struct {
 	Step      string     `json:"step,omitempty"`
 	Message   string     `json:"message"`
 	Signature string     `json:"signature"` // equal for failures of the same sort
+	// Raw is the job's message as stored, when it cannot be read; only Show fills
+	// it in. Such an entry can be discarded, and not replayed.
+	Raw []byte `json:"raw,omitempty"`
 }
 
 // Quarantine looks at entries and decides about them. Make one with [New].
@@ -63,11 +67,17 @@ func (q *Quarantine) Show(ctx context.Context, queue, key string) (Entry, error)
 	if info.State != jobs.StateQuarantined {
 		return Entry{Info: info}, &StateError{Info: info}
 	}
-	return q.entry(ctx, info)
+	entry, err := q.entry(ctx, info)
+	if err != nil || info.Kind != "" {
+		return entry, err
+	}
+	entry.Raw, err = q.store.Unreadable(ctx, queue, key)
+	return entry, err
 }
 
 // Replay returns an entry to its queue with fresh attempts: from the failed step,
-// or from the start with every recorded step forgotten.
+// or from the start with every recorded step forgotten. ErrConflict: it is not
+// quarantined, or its message cannot be read.
 func (q *Quarantine) Replay(ctx context.Context, queue, key string, fromStart bool, by jobs.Decision) (jobs.Info, error) {
 	return q.store.Replay(ctx, queue, key, fromStart, by)
 }

@@ -218,7 +218,7 @@ func TestRunNow(t *testing.T) {
 func TestClaimUndecodable(t *testing.T) {
 	t.Parallel()
 	other := (&message{Type: "kind.a", ID: "other"}).encode()
-	for name, stored := range map[string]string{"not a message": "\xff\xff", "cut": "\x0a\x7fx", "another job's": string(other)} {
+	for name, stored := range map[string]string{"not a message": "\xff\xff", "cut": "\x0a\x7fx", "another job's": string(other), "empty": ""} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := open(t)
@@ -232,15 +232,23 @@ func TestClaimUndecodable(t *testing.T) {
 				t.Errorf("quarantine answered %d", code)
 			}
 			info, err := f.Get(f.ctx, "q", "k")
-			if err != nil || info.State != jobs.StateQuarantined {
+			if err != nil || info.State != jobs.StateQuarantined || info.Kind != "" {
 				t.Errorf("info %+v, error %v", info, err)
 			}
-			if _, err := f.Payload(f.ctx, "q", "k"); err != nil {
-				t.Error(err)
+			if data, err := f.Payload(f.ctx, "q", "k"); err != nil || string(data) != stored {
+				t.Errorf("payload %q, error %v", data, err)
 			}
-			_, err = f.Replay(f.ctx, "q", "k", true, why)
-			f.ok(err)
-			f.settle(f.take(), delivery.Quarantine)
+			if data, err := f.Unreadable(f.ctx, "q", "k"); err != nil || data == nil || string(data) != stored {
+				t.Errorf("unreadable %q, error %v", data, err)
+			}
+			before := f.dump()
+			if _, err = f.Replay(f.ctx, "q", "k", true, why); !errors.Is(err, jobs.ErrConflict) {
+				t.Errorf("replay: %v", err)
+			}
+			if _, err := f.Enqueue(f.ctx, jobs.Raw(kindA, "k", []byte("1"))); !errors.Is(err, jobs.ErrOtherPayload) {
+				t.Errorf("enqueue: %v", err)
+			}
+			f.same(before, "a replay and an enqueue that were refused")
 			_, err = f.Discard(f.ctx, "q", "k", why)
 			f.ok(err)
 		})

@@ -136,10 +136,10 @@ func (s *Store) resolve(ctx context.Context, c call) (handle jobs.Handle, known 
 		return handle, false, unreachable(err)
 	}
 	h := hash(flat)
-	if h["msg"] == "" {
+	if _, there := h["msg"]; !there {
 		return handle, false, nil
 	}
-	m, err := decodeMessage([]byte(h["msg"]))
+	m, err := readMessage(c.job.Key, []byte(h["msg"]))
 	if err != nil {
 		return handle, true, fmt.Errorf("enqueue %s/%s: %w", c.job.Queue, c.job.Key, errors.Join(jobs.ErrOtherPayload, err))
 	}

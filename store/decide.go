@@ -18,18 +18,22 @@ func (s *Store) Cancel(ctx context.Context, queue, key string, by jobs.Decision)
 		return jobs.Info{}, err
 	}
 	return s.decide(ctx, "cancel", queue, key, func(m *message, msg []byte) (int64, error) {
-		var stored []byte
-		_, stored = revised(msg, func(m *message) { cancelMessage(m, by.Reason, s.now()) })
+		kept, stored := time.Duration(0), msg
+		if m != nil { // else it ends as it is
+			kept = time.Duration(m.Retention) * time.Second
+			_, stored = revised(msg, func(m *message) { cancelMessage(m, by.Reason, s.now()) })
+		}
 		return s.runCode(ctx, "cancel", []string{
 			taskKey(queue, key), pendingKey(queue), scheduledKey(queue), retryKey(queue), completedKey(queue),
 			parkedKey(queue), eventsKey(queue), lockOf(queue, key, m), deadKey(queue),
-		}, key, msg, stored, keptSeconds(time.Duration(m.Retention)*time.Second), by.Actor, by.Reason)
+		}, key, msg, stored, keptSeconds(kept), by.Actor, by.Reason)
 	})
 }
 
 // Replay returns a quarantined job to its queue with a fresh count of attempts:
 // from the failed step, or from the start with every step forgotten. ErrConflict:
-// it is not quarantined.
+// it is not quarantined, or its message cannot be read, so that no worker could
+// run it.
 func (s *Store) Replay(ctx context.Context, queue, key string, fromStart bool, by jobs.Decision) (jobs.Info, error) {
 	if err := by.Check(); err != nil {
 		return jobs.Info{}, err
@@ -38,7 +42,10 @@ func (s *Store) Replay(ctx context.Context, queue, key string, fromStart bool, b
 	if fromStart {
 		from = "start"
 	}
-	return s.decide(ctx, "replay", queue, key, func(_ *message, msg []byte) (int64, error) {
+	return s.decide(ctx, "replay", queue, key, func(m *message, msg []byte) (int64, error) {
+		if m == nil {
+			return 0, errUnreadable
+		}
 		_, stored := revised(msg, func(m *message) { m.Retried, m.ErrorMsg = 0, "" })
 		return s.runCode(ctx, "replay", []string{
 			taskKey(queue, key), pendingKey(queue), archivedKey(queue), deadKey(queue), eventsKey(queue),
@@ -64,8 +71,20 @@ func (s *Store) Discard(ctx context.Context, queue, key string, by jobs.Decision
 	return before, err
 }
 
+// errUnreadable refuses a replay.
+var errUnreadable error = unreadable{}
+
+type unreadable struct{}
+
+func (unreadable) Error() string {
+	return "its message cannot be read, so no worker could run it: discard it and enqueue the job again"
+}
+
+func (unreadable) Is(target error) bool { return target == jobs.ErrConflict }
+
 // decide runs a script that compares the message it was given with the stored
 // one, again while someone else changes it in between, and returns the job after.
+// The message is nil when it cannot be read.
 func (s *Store) decide(ctx context.Context, verb, queue, key string, script func(*message, []byte) (int64, error)) (jobs.Info, error) {
 	for range 10 {
 		data, err := s.rdb.HGet(ctx, taskKey(queue, key), "msg").Bytes()
@@ -75,10 +94,7 @@ func (s *Store) decide(ctx context.Context, verb, queue, key string, script func
 		if err != nil {
 			return jobs.Info{}, fmt.Errorf("%s %s/%s: %w", verb, queue, key, unreachable(err))
 		}
-		m, err := decodeMessage(data)
-		if err != nil {
-			m = &message{}
-		}
+		m, _ := readMessage(key, data)
 		code, err := script(m, data)
 		switch {
 		case err != nil:

@@ -41,7 +41,7 @@ func (s *Store) fetch(ctx context.Context, queue string, keys []string) ([]jobs.
 	var infos []jobs.Info
 	for i, key := range keys {
 		h := hash(hashes[i].Val())
-		if h["msg"] == "" {
+		if _, there := h["msg"]; !there {
 			continue
 		}
 		info := h.info(queue, key)
@@ -53,20 +53,39 @@ func (s *Store) fetch(ctx context.Context, queue string, keys []string) ([]jobs.
 	return infos, nil
 }
 
-// Payload returns a job's payload as stored.
+// Payload returns a job's payload as stored; of a job whose message cannot be
+// read, the whole message.
 func (s *Store) Payload(ctx context.Context, queue, key string) ([]byte, error) {
-	data, err := s.rdb.HGet(ctx, taskKey(queue, key), "msg").Bytes()
-	if err == redis.Nil {
-		return nil, fmt.Errorf("payload of %s/%s: %w", queue, key, jobs.ErrNotFound)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("payload of %s/%s: %w", queue, key, unreachable(err))
-	}
-	m, err := decodeMessage(data)
-	if err != nil {
-		return data, nil
+	m, data, err := s.message(ctx, queue, key)
+	if err != nil || m == nil {
+		return data, err
 	}
 	return m.Payload, nil
+}
+
+// Unreadable returns the message of a job as stored when it cannot be read, and
+// nil when it can.
+func (s *Store) Unreadable(ctx context.Context, queue, key string) ([]byte, error) {
+	m, data, err := s.message(ctx, queue, key)
+	if err != nil || m != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+// message returns a job's message and its bytes; m is nil when they cannot be read.
+func (s *Store) message(ctx context.Context, queue, key string) (m *message, data []byte, err error) {
+	data, err = s.rdb.HGet(ctx, taskKey(queue, key), "msg").Bytes()
+	if err == redis.Nil {
+		return nil, nil, fmt.Errorf("message of %s/%s: %w", queue, key, jobs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("message of %s/%s: %w", queue, key, unreachable(err))
+	}
+	if m, err = readMessage(key, data); err != nil {
+		return nil, data, nil
+	}
+	return m, data, nil
 }
 
 // Wait implements [jobs.Client]. It looks again and again, at first every 20 ms

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -71,7 +72,20 @@ func appendNumber(b []byte, field protowire.Number, n int64) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), uint64(n))
 }
 
-// decodeMessage reads a stored message.
+// readMessage reads the message that is stored for a key. It must name that key:
+// one of another job would be run under a name that is not its own.
+func readMessage(key string, data []byte) (*message, error) {
+	m, err := decodeMessage(data)
+	if err != nil {
+		return nil, err
+	}
+	if m.ID != key {
+		return nil, errors.New("decode task message: it names another job")
+	}
+	return m, nil
+}
+
+// decodeMessage reads a message.
 func decodeMessage(data []byte) (*message, error) {
 	m := &message{}
 	for rest := data; len(rest) > 0; {

@@ -151,9 +151,9 @@ func incarnation(m *message, h hash) string {
 	return h["p:inc"]
 }
 
-// info is the job as people see it.
+// info is the job as people see it; one whose message cannot be read has no kind.
 func (h hash) info(queue, key string) jobs.Info {
-	m, err := decodeMessage([]byte(h["msg"]))
+	m, err := readMessage(key, []byte(h["msg"]))
 	if err != nil {
 		m = &message{}
 	}
@@ -195,9 +195,9 @@ func delivered(queue, key, token, pendingSince string, h hash) delivery.Delivery
 			d.Progress[name] = []byte(value)
 		}
 	}
-	m, err := decodeMessage(d.Message)
-	if err != nil || m.ID != key {
-		d.Undecodable = fmt.Errorf("message of %d bytes cannot be read: %w", len(d.Message), errOr(err, "it names another job"))
+	m, err := readMessage(key, d.Message)
+	if err != nil {
+		d.Undecodable = fmt.Errorf("message of %d bytes cannot be read: %w", len(d.Message), err)
 		return d
 	}
 	d.Kind, d.Payload = m.Type, m.Payload
@@ -212,13 +212,6 @@ func delivered(queue, key, token, pendingSince string, h hash) delivery.Delivery
 		d.MaxAttempts = int(m.Retry) + 1
 	}
 	return d
-}
-
-func errOr(err error, text string) error {
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("%s", text)
 }
 
 // ownHeaders returns the producer's own headers, without perdure's.

@@ -131,9 +131,10 @@ func (s *Store) suspect(ctx context.Context, d delivery.Delivery, v delivery.Ver
 
 func (s *Store) quarantine(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
 	day, total, failedDay, failed, expires := s.counters(d.Queue)
-	_, msg := revised(d.Message, func(m *message) {
-		m.ErrorMsg, m.LastFailedAt = v.Entry.Message, s.now().Unix()
-	})
+	msg := d.Message
+	if d.Undecodable == nil { // else it is kept byte for byte
+		_, msg = revised(msg, func(m *message) { m.ErrorMsg, m.LastFailedAt = v.Entry.Message, s.now().Unix() })
+	}
 	keys := append(heldKeys(d.Hold), archivedKey(d.Queue), deadKey(d.Queue), eventsKey(d.Queue), day, total, failedDay, failed)
 	return s.runCode(ctx, "quarantine", keys, d.Key, d.Token, msg, expires, failureText(v.Failure), keptFailures,
 		mustJSON(v.Entry), actorOr(v.Actor), v.Entry.Reason, attemptUsed(v.Entry.Class), d.Version)

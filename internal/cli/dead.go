@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/hex"
 
 	"github.com/spf13/cobra"
 
@@ -55,6 +56,7 @@ func (a *App) deadShow() *cobra.Command {
 		return a.print(entry, func() {
 			a.story(entry.Info)
 			a.printf("  quarantined: %s; class %s (%s), signature %s\n", oneLine(entry.Reason, 300), entry.Class, entry.Rule, entry.Signature)
+			a.raw(entry.Raw)
 			for _, f := range entry.Failures {
 				if f.Stack != "" {
 					a.printf("\n%s\n", f.Stack)
@@ -62,6 +64,19 @@ func (a *App) deadShow() *cobra.Command {
 			}
 		})
 	})
+}
+
+// raw shows bytes that mean nothing to us: as hex, with no byte that a terminal
+// would obey.
+func (a *App) raw(data []byte) {
+	const most = 512
+	if data == nil {
+		return
+	}
+	a.printf("\n  the message as stored, %d bytes; it can be discarded, not replayed:\n%s", len(data), hex.Dump(data[:min(len(data), most)]))
+	if len(data) > most {
+		a.printf("... and %d bytes more; -o json has them all, in base64\n", len(data)-most)
+	}
 }
 
 func (a *App) deadReplay() *cobra.Command {

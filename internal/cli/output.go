@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -60,7 +61,7 @@ func clock(t time.Time) string {
 
 // story tells a job to people.
 func (a *App) story(i jobs.Info) {
-	a.printf("%s/%s  %s  %s\n", i.Queue, i.Key, i.Kind, strings.ToUpper(string(i.State)))
+	a.printf("%s/%s  %s  %s\n", i.Queue, i.Key, cmp.Or(i.Kind, "(unreadable)"), strings.ToUpper(string(i.State)))
 	a.printf("  incarnation %s, enqueued %s, executions %d, attempts used %d, crashes %d\n", i.Incarnation, clock(i.EnqueuedAt), i.Runs, i.Attempts, i.Crashes)
 	if i.Tenant != "" {
 		a.printf("  tenant %s\n", i.Tenant)

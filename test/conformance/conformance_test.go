@@ -42,8 +42,9 @@ type side struct {
 	stop      func()
 }
 
-func newSide(t *testing.T) *side {
-	rdb := redistest.Client(t)
+func newSide(t *testing.T) *side { return sideOn(redistest.Client(t)) }
+
+func sideOn(rdb *redis.Client) *side {
 	return &side{
 		rdb: rdb, client: asynq.NewClientFromRedisClient(rdb), inspector: asynq.NewInspectorFromRedisClient(rdb), stop: func() {},
 	}
@@ -52,12 +53,16 @@ func newSide(t *testing.T) *side {
 const retryDelay = time.Hour
 
 // stock runs asynq's own server.
-func (s *side) stock(t *testing.T, h asynq.Handler) {
+func (s *side) stock(t *testing.T, h asynq.Handler, changes ...func(*asynq.Config)) {
 	t.Helper()
-	server := asynq.NewServerFromRedisClient(s.rdb, asynq.Config{
+	config := asynq.Config{
 		Concurrency: 4, Queues: map[string]int{"default": 1}, TaskCheckInterval: 50 * time.Millisecond, LogLevel: asynq.FatalLevel,
 		RetryDelayFunc: func(int, error, *asynq.Task) time.Duration { return retryDelay },
-	})
+	}
+	for _, change := range changes {
+		change(&config)
+	}
+	server := asynq.NewServerFromRedisClient(s.rdb, config)
 	if err := server.Start(h); err != nil {
 		t.Fatal(err)
 	}
