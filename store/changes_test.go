@@ -100,6 +100,7 @@ complete 1
 
 discard 1
 +perdure:{q}:events 1=discard k by ada: because
++perdure:{q}:forgotten=1
 -asynq:{q}:archived k
 -asynq:{q}:t:k f:1
 -asynq:{q}:t:k msg

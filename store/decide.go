@@ -65,7 +65,7 @@ func (s *Store) Discard(ctx context.Context, queue, key string, by jobs.Decision
 	}
 	_, err = s.decide(ctx, "discard", queue, key, func(m *message, _ []byte) (int64, error) {
 		return s.runCode(ctx, "discard", []string{
-			taskKey(queue, key), archivedKey(queue), deadKey(queue), eventsKey(queue), lockOf(queue, key, m),
+			taskKey(queue, key), archivedKey(queue), deadKey(queue), eventsKey(queue), lockOf(queue, key, m), forgottenKey(queue),
 		}, key, by.Actor, by.Reason)
 	})
 	return before, err

@@ -48,6 +48,7 @@ func ownKey(queue, name string) string { return "perdure:{" + queue + "}:" + nam
 func tokensKey(queue string) string       { return ownKey(queue, "tokens") }     // counter, never deleted
 func parkedKey(queue string) string       { return ownKey(queue, "parked") }     // zset: key by the time it was parked (ms)
 func suspectsKey(queue string) string     { return ownKey(queue, "suspects") }   // zset: key by the time from which it may run alone (ms)
+func forgottenKey(queue string) string    { return ownKey(queue, "forgotten") }  // counter: jobs accepted once and gone by now
 func reservedKey(queue string) string     { return ownKey(queue, "reserved") }   // string: the worker that empties itself for suspects
 func deadKey(queue string) string         { return ownKey(queue, "dead") }       // zset: key by the time it was quarantined (ms)
 func eventsKey(queue string) string       { return ownKey(queue, "events") }     // stream of decisions
@@ -57,4 +58,6 @@ func ownerKey(queue, owner string) string { return ownKey(queue, "own:"+owner) }
 const (
 	ownersKey = "perdure:owners" // zset: owner by its last beat (ms)
 	kindsKey  = "perdure:kinds"  // hash: kind to what workers say of it
+	censusKey = "perdure:census" // hash: queue to what the last census found
+	takerKey  = "perdure:taker"  // string: who takes the census
 )

@@ -114,14 +114,14 @@ func (s *Store) Find(ctx context.Context, key string) ([]string, error) {
 // benchmark has made. It is not atomic and must not meet workers of the queue.
 func (s *Store) Drop(ctx context.Context, queue string) error {
 	for _, pattern := range []string{asynqKey(queue, "*"), ownKey(queue, "*")} {
-		keys := s.rdb.Scan(ctx, 0, pattern, maxBatch).Iterator()
-		for keys.Next(ctx) {
-			if err := s.rdb.Unlink(ctx, keys.Val()).Err(); err != nil {
-				return fmt.Errorf("drop queue %s: %w", queue, unreachable(err))
+		err := s.scanKeys(ctx, pattern, func(keys []string) error {
+			if len(keys) == 0 {
+				return nil
 			}
-		}
-		if err := keys.Err(); err != nil {
-			return fmt.Errorf("drop queue %s: %w", queue, unreachable(err))
+			return unreachable(s.rdb.Unlink(ctx, keys...).Err())
+		})
+		if err != nil {
+			return fmt.Errorf("drop queue %s: %w", queue, err)
 		}
 	}
 	s.known.Delete(queue)

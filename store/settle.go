@@ -87,7 +87,7 @@ func revised(data []byte, change func(*message)) (*message, []byte) {
 func (s *Store) complete(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
 	day, total, _, _, expires := s.counters(d.Queue)
 	m, msg := revised(d.Message, func(m *message) { m.CompletedAt = s.now().Unix() })
-	keys := append(heldKeys(d.Hold), completedKey(d.Queue), day, total, lockOf(d.Queue, d.Key, m))
+	keys := append(heldKeys(d.Hold), completedKey(d.Queue), day, total, lockOf(d.Queue, d.Key, m), forgottenKey(d.Queue))
 	return s.runCode(ctx, "complete", keys, d.Key, d.Token, msg, seconds(d.Retention), expires, v.Result, d.Version)
 }
 

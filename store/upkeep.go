@@ -37,7 +37,7 @@ func (s *Store) Promote(ctx context.Context, queue string) (moved int, next time
 // Expire forgets up to 500 ended jobs whose retention is over and returns how
 // many.
 func (s *Store) Expire(ctx context.Context, queue string) (int, error) {
-	n, err := s.runCode(ctx, "expire", []string{completedKey(queue), taskKey(queue, "")}, maxBatch)
+	n, err := s.runCode(ctx, "expire", []string{completedKey(queue), taskKey(queue, ""), forgottenKey(queue)}, maxBatch)
 	return int(n), err
 }
 

@@ -158,3 +158,12 @@ type PublishedKind struct {
 	MaxPayload int           `json:"max_payload"`
 	At         time.Time     `json:"at"` // when a worker last said so
 }
+
+// Census is what a census has found: the jobs that were not where they should be,
+// by queue and by what was wrong. All of it was put right.
+type Census struct {
+	At    time.Time                 `json:"at"`
+	Took  time.Duration             `json:"took"`  // nanoseconds
+	Jobs  int                       `json:"jobs"`  // looked at
+	Drift map[string]map[string]int `json:"drift"` // empty: nothing was wrong
+}

@@ -30,10 +30,10 @@ while taken < most and dropped + parked < 100 and reply[2] == 'ok' do
   for i = #heads, 1, -1 do
     local key = heads[i]
     local task = KEYS[11] .. key
-    local had = redis.call('HMGET', task, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:inc', 'pending_since',
+    local had = redis.pcall('HMGET', task, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:inc', 'pending_since',
       'p:due', 'p:row', 'p:icr')
     if not had[1] or had[2] then
-      -- No job behind the entry, or a second entry of a running one.
+      -- No job behind the entry (or, of another type, none of ours), or a second entry of a running one.
       redis.call('RPOP', KEYS[1])
       dropped = dropped + 1
     elseif had[3] then

@@ -1,6 +1,6 @@
 -- discard: forget a quarantined job for good. The decision stays on record.
 -- KEYS[1] asynq:{q}:t:<key>   KEYS[2] asynq:{q}:archived   KEYS[3] perdure:{q}:dead   KEYS[4] perdure:{q}:events
--- KEYS[5] the task's unique lock, or KEYS[1] when it has none
+-- KEYS[5] the task's unique lock, or KEYS[1] when it has none   KEYS[6] perdure:{q}:forgotten
 -- ARGV[1] key   ARGV[2] actor   ARGV[3] reason
 -- Returns 1 forgotten; -1 no such job; -3 it is not quarantined.
 local had = redis.call('HMGET', KEYS[1], 'msg', 'state')
@@ -11,4 +11,5 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 if KEYS[5] ~= KEYS[1] and redis.call('GET', KEYS[5]) == ARGV[1] then redis.call('DEL', KEYS[5]) end
 redis.call('DEL', KEYS[1])
+redis.call('INCR', KEYS[6])
 return 1

@@ -14,7 +14,7 @@ if redis.call('EXISTS', KEYS[2]) == 1 then return {now_ms, 'paused', 0, 0} end
 local status, dropped = 'empty', 0
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms, 'LIMIT', 0, 100)) do
   local task = KEYS[9] .. key
-  local had = redis.call('HMGET', task, 'msg', 'p:tok', 'p:row', 'p:run', 'p:inc')
+  local had = redis.pcall('HMGET', task, 'msg', 'p:tok', 'p:row', 'p:run', 'p:inc')
   if not had[1] or had[2] or not redis.call('ZSCORE', KEYS[5], key) then
     redis.call('ZREM', KEYS[1], key) -- it has ended, or somebody woke it: the claim script parks it again
     dropped = dropped + 1

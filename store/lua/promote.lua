@@ -7,7 +7,7 @@ local now, now_ms, now_ns = clock()
 local moved, next_ms = 0, -1
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, tonumber(ARGV[1]))) do
   local task = KEYS[4] .. key
-  local due = redis.call('HMGET', task, 'msg', 'p:due')
+  local due = redis.pcall('HMGET', task, 'msg', 'p:due') -- what is no hash is no job
   if not due[1] then
     redis.call('ZREM', KEYS[1], key)
     redis.call('ZREM', KEYS[3], key)
