@@ -43,6 +43,7 @@ type Doctor struct {
 	// Of Start and Run, which follow each other.
 	known    map[string]Result // by check, as last logged
 	identity string
+	mute     bool // CONFIG is refused: asking again and again only fills Redis' log of refusals
 }
 
 // New returns a doctor for the Redis of a store.
@@ -77,7 +78,8 @@ func New(store Store, options Options) *Doctor {
 }
 
 // Examine makes every check. The error matches [jobs.ErrUnavailable] when Redis
-// could not be reached; what Redis refuses to tell is in the report.
+// could not be reached; what Redis refuses to tell is in the report. It is not to
+// be called while Run runs.
 func (d *Doctor) Examine(ctx context.Context) (Report, error) {
 	report, _, err := d.examine(ctx, true)
 	return report, err
@@ -95,10 +97,11 @@ func (d *Doctor) examine(ctx context.Context, probing bool) (report Report, iden
 	}
 	var identities []string
 	for i, node := range found {
-		f, err := read(ctx, node)
+		f, err := read(ctx, node, probing || !d.mute)
 		if err != nil {
 			return report, "", err
 		}
+		d.mute = len(f.config) == 0
 		f.mode, f.layout = d.options.Mode, layout
 		if probing && i == 0 {
 			if f.probes, err = d.try(ctx, node); err != nil {

@@ -39,23 +39,23 @@ var parameters = []string{
 	"timeout", "tcp-keepalive", "lua-time-limit", "cluster-require-full-coverage", "cluster-allow-reads-when-down",
 }
 
-// read asks a node what it says of itself, in two round trips. Answers that
-// refuse to tell are no errors.
-func read(ctx context.Context, node *redis.Client) (*facts, error) {
+// read asks a node what it says of itself, in two or three round trips. Answers
+// that refuse to tell are no errors. configured: CONFIG is asked too.
+func read(ctx context.Context, node *redis.Client, configured bool) (*facts, error) {
 	f := &facts{info: map[string]string{}, config: map[string]string{}}
 	pipe := node.Pipeline()
-	info, cluster := pipe.Info(ctx), pipe.ClusterInfo(ctx)
+	info := pipe.Info(ctx)
 	var config []*redis.MapStringStringCmd
 	for _, parameter := range parameters {
-		config = append(config, pipe.ConfigGet(ctx, parameter))
+		if configured {
+			config = append(config, pipe.ConfigGet(ctx, parameter))
+		}
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own answer
-	for _, answer := range []*redis.StringCmd{info, cluster} {
-		if err := lost(answer.Err()); err != nil {
-			return nil, err
-		}
-		addFields(f.info, answer.Val())
+	if err := lost(info.Err()); err != nil {
+		return nil, err
 	}
+	addFields(f.info, info.Val())
 	for _, answer := range config {
 		if err := lost(answer.Err()); err != nil {
 			return nil, err
@@ -64,16 +64,26 @@ func read(ctx context.Context, node *redis.Client) (*facts, error) {
 			f.config[name] = value
 		}
 	}
+	return f, f.ask(ctx, node)
+}
+
+// ask asks what is no part of INFO: the time, and the cluster's state where there
+// is one.
+func (f *facts) ask(ctx context.Context, node *redis.Client) error {
+	if f.info["cluster_enabled"] == "1" {
+		cluster := node.ClusterInfo(ctx)
+		if err := lost(cluster.Err()); err != nil {
+			return err
+		}
+		addFields(f.info, cluster.Val())
+	}
 	asked := time.Now()
 	there, err := node.Time(ctx).Result()
-	if err := lost(err); err != nil {
-		return nil, err
-	}
 	if err == nil {
 		skew := there.Sub(asked.Add(time.Since(asked) / 2))
 		f.skew = &skew
 	}
-	return f, nil
+	return lost(err)
 }
 
 // addFields reads the "name:value" lines of INFO and its like.

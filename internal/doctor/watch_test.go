@@ -204,6 +204,24 @@ func TestARestartIsSeenOnce(t *testing.T) {
 	}
 }
 
+// TestARefusalIsTakenForAnAnswer: Redis counts and logs what it refuses.
+func TestARefusalIsTakenForAnAnswer(t *testing.T) {
+	t.Parallel()
+	_, rdb, admin := safe(t)
+	do(t, admin, "ACL SETUSER perdure -config")
+	j := newJournal()
+	d := New(store.New(rdb, rdb), Options{Log: j.log()})
+	if err := d.Start(t.Context()); err != nil || len(j.all()) != 1 || !strings.Contains(j.all()[0], "appendfsync") {
+		t.Fatalf("%v, logged %q", err, j.all())
+	}
+	do(t, admin, "ACL LOG RESET")
+	d.look(t.Context())
+	d.look(t.Context())
+	if entries := admin.ACLLog(t.Context(), 10).Val(); len(entries) != 0 || len(j.all()) != 1 {
+		t.Errorf("refused again: %+v; logged %q", entries, j.all())
+	}
+}
+
 func TestAFrozenRedisIsNoChange(t *testing.T) {
 	t.Parallel()
 	server := redistest.NewServer(t, "--maxmemory", "256mb")
