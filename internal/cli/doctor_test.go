@@ -3,12 +3,16 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/perdure/perdure/internal/doctor"
 	"github.com/perdure/perdure/internal/redistest"
@@ -64,6 +68,42 @@ func TestUnsafeRedisIsRefusedAtStart(t *testing.T) {
 		code, _, errs := run(t.Context(), nil, command, "--redis-url", url, "--log-level=error")
 		if code != exitFailed || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "maxmemory_policy: found allkeys-lru, must be noeviction (fix: CONFIG SET") {
 			t.Errorf("%s: exit %d, %s", command, code, errs)
+		}
+	}
+}
+
+// TestAStockServerOnOurQueueIsRefused: on the queues that this worker is for, by
+// its kinds or its settings, and on no others.
+func TestAStockServerOnOurQueueIsRefused(t *testing.T) {
+	t.Parallel()
+	options := redistest.Options(t)
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	url := fmt.Sprintf("--redis-url=redis://%s/%d", options.Addr, options.DB)
+	stock := asynq.NewServerFromRedisClient(client, asynq.Config{Queues: map[string]int{"echoes": 1}, LogLevel: asynq.FatalLevel})
+	if err := stock.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stock.Shutdown)
+	inspector := asynq.NewInspectorFromRedisClient(client)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if servers, _ := inspector.Servers(); len(servers) == 1 { // it announces itself after Start has returned
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("asynq's server does not announce itself")
+		}
+	}
+	for queues, want := range map[string]int{"": exitFailed, "echoes=2,mail": exitFailed, "mail": exitOK} {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // a worker that starts is told to stop then
+		defer cancel()
+		args := []string{"worker", url, "--log-level=error"}
+		if queues != "" {
+			args = append(args, "--queues", queues)
+		}
+		code, _, errs := run(ctx, nil, args...)
+		if code != want || want != exitOK && !strings.Contains(errs, "stock_servers") {
+			t.Errorf("queues %q: exit %d, %s", queues, code, errs)
 		}
 	}
 }
