@@ -59,7 +59,8 @@ func encodeServer(p delivery.Presence) []byte {
 	}
 	b = appendText(b, 7, p.Status)
 	b = appendTime(b, 8, p.Started)
-	return appendNumber(b, 9, int64(len(p.Active)))
+	b = appendNumber(b, 9, int64(len(p.Active)))
+	return appendText(b, ourMark, "perdure")
 }
 
 // encodeActive leaves the payload out: asynq's own server uploads it at every

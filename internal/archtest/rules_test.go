@@ -30,13 +30,14 @@ var mayImport = map[string][]string{
 
 	"internal/httprequest": {"jobs"},
 	"internal/devredis":    {},
+	"internal/doctor":      {"jobs"},
 	"internal/redistest":   {},
 	"internal/archtest":    {},
 	"internal/drill":       {"jobs", "store", "examples/orders", "internal/devredis", "internal/delivery"},
 	"internal/bench":       {"jobs", "store", "worker", "scheduler", "internal/delivery"},
 	"internal/cli": {
 		"jobs", "store", "worker", "scheduler", "deadletter", "ops", "examples/orders", "internal/delivery",
-		"internal/httprequest", "internal/devredis", "internal/drill", "internal/bench",
+		"internal/httprequest", "internal/devredis", "internal/doctor", "internal/drill", "internal/bench",
 	},
 
 	".":           {"internal/cli", "jobs", "store", "worker", "scheduler"},

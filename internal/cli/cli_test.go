@@ -77,6 +77,7 @@ func TestBadInputIsOneClearLine(t *testing.T) {
 		{"no reason", 2, "reason", []string{"queue", "pause", "echoes", url}},
 		{"no queue", 3, "echoes", []string{"queue", "pause", "echoes", "--reason", "x", url}},
 		{"foreign listen", 2, "PERDURE_LISTEN PERDURE_ACCESS_TOKENS", []string{"ops", "--listen", "0.0.0.0:0", url}},
+		{"bad durability", 2, "PERDURE_DURABILITY sometimes relaxed, strict, replicated", []string{"worker", "--durability", "sometimes", url}},
 		{"unknown scenario", 2, "scenario nope", []string{"drill", "nope", url}},
 	} {
 		t.Run(row.name, func(t *testing.T) {

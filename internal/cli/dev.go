@@ -9,6 +9,7 @@ import (
 
 	"github.com/perdure/perdure/examples/orders"
 	"github.com/perdure/perdure/internal/devredis"
+	"github.com/perdure/perdure/internal/doctor"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/worker"
 )
@@ -41,6 +42,7 @@ func (a *App) dev(ctx context.Context, samples bool) error {
 		return err
 	}
 	defer s.Close()
+	a.settings.Durability = string(doctor.Relaxed) // whatever is set for production: jobs end with this Redis
 	p := a.newProcess(s)
 	handlers, err := a.handlers(true)
 	if err != nil {

@@ -98,5 +98,6 @@ func (a *App) exampleWorker() *cobra.Command {
 	}
 	a.settings.workerFlags(c.Flags())
 	a.settings.keeperFlags(c.Flags())
+	a.settings.durabilityFlags(c.Flags())
 	return c
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
+	"github.com/perdure/perdure/internal/doctor"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/ops"
 	"github.com/perdure/perdure/scheduler"
@@ -27,6 +30,7 @@ type process struct {
 	store   *store.Store
 	metrics *prometheus.Registry
 	parts   []part
+	first   func(ctx context.Context) error // before any part runs; nil: nothing
 	ready   []func() error
 }
 
@@ -45,8 +49,14 @@ func (p *process) add(name string, run func(ctx context.Context) error) {
 	p.parts = append(p.parts, part{name, run})
 }
 
-// run runs all parts until ctx ends or one of them fails, and waits for all.
+// run does what comes first, and then runs all parts until ctx ends or one of
+// them fails, and waits for all.
 func (p *process) run(ctx context.Context) error {
+	if p.first != nil {
+		if err := p.first(ctx); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errs := make([]error, len(p.parts))
@@ -95,15 +105,32 @@ func (a *App) addWorker(p *process, handlers []jobs.Handler) error {
 	}
 	p.add("worker", w.Run)
 	p.ready = append(p.ready, w.Ready)
-	return a.addScheduler(p)
+	return a.addScheduler(p, a.served(handlers)...)
 }
 
-func (a *App) addScheduler(p *process) error {
+// served are the queues that a worker with these handlers takes jobs from.
+func (a *App) served(handlers []jobs.Handler) []string {
+	served := slices.Sorted(maps.Keys(a.settings.Queues))
+	for _, h := range handlers {
+		if len(a.settings.Queues) == 0 && !slices.Contains(served, h.Definition.Queue) {
+			served = append(served, h.Definition.Queue)
+		}
+	}
+	return served
+}
+
+// addScheduler adds a scheduler, and has Redis examined before it runs and while
+// it does. queues are those that no server of asynq's own may serve; none: all
+// that perdure has worked on.
+func (a *App) addScheduler(p *process, queues ...string) error {
 	s, err := scheduler.New(p.store, scheduler.Options{Silence: a.settings.Silence, Log: a.log, Registerer: p.metrics})
 	if err != nil {
 		return err
 	}
 	p.add("scheduler", s.Run)
+	d := a.newDoctor(p.store, doctor.Options{Queues: queues, Log: a.log, Registerer: p.metrics})
+	p.first = d.Start
+	p.add("doctor", d.Run)
 	return nil
 }
 
@@ -188,15 +215,19 @@ func (a *App) workerCommand() *cobra.Command {
 	}
 	a.settings.workerFlags(c.Flags())
 	a.settings.keeperFlags(c.Flags())
+	a.settings.durabilityFlags(c.Flags())
 	return c
 }
 
 func (a *App) schedulerCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "scheduler", Short: "Move due jobs, take over from dead workers, forget ended jobs", Args: exactly(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runProcess(cmd, a.addScheduler) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.runProcess(cmd, func(p *process) error { return a.addScheduler(p) })
+		},
 	}
 	a.settings.keeperFlags(c.Flags())
+	a.settings.durabilityFlags(c.Flags())
 	return c
 }
 

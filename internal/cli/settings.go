@@ -14,6 +14,7 @@ import (
 	"github.com/kelseyhightower/envconfig"
 	"github.com/spf13/pflag"
 
+	"github.com/perdure/perdure/internal/doctor"
 	"github.com/perdure/perdure/jobs"
 )
 
@@ -30,6 +31,8 @@ type settings struct {
 	Beat             time.Duration `default:"400ms"`
 	Silence          time.Duration `default:"1600ms"`
 	MaxStuck         int           `split_words:"true"`
+	Durability       string        `default:"relaxed"`
+	AllowUnsafeRedis bool          `split_words:"true"`
 	Hosts            []string      ``
 	AccessTokens     string        `split_words:"true"`
 	Actor            string        ``
@@ -120,6 +123,7 @@ func (s *settings) check() error {
 	}
 	oneOf("PERDURE_OUTPUT", s.Output, "table", "json")
 	oneOf("PERDURE_LOG_LEVEL", s.LogLevel, "debug", "info", "warn", "error")
+	oneOf("PERDURE_DURABILITY", s.Durability, doctor.Modes()...)
 	oneOf("PERDURE_LOG_FORMAT", s.LogFormat, "text", "json")
 	lasting("PERDURE_SHUTDOWN_TIMEOUT", s.ShutdownTimeout, time.Millisecond, time.Hour)
 	lasting("PERDURE_BEAT", s.Beat, 50*time.Millisecond, 10*time.Second)
@@ -190,6 +194,11 @@ func (s *settings) workerFlags(f *pflag.FlagSet) {
 func (s *settings) keeperFlags(f *pflag.FlagSet) {
 	f.DurationVar(&s.Silence, "silence", s.Silence, "how long a worker may be silent before its jobs are taken over; at least 3 beats")
 	f.StringVar(&s.HealthListen, "health-listen", s.HealthListen, "address of /livez, /readyz and /metrics (default: none)")
+}
+
+func (s *settings) durabilityFlags(f *pflag.FlagSet) {
+	f.StringVar(&s.Durability, "durability", s.Durability, "what Redis must keep: "+strings.Join(doctor.Modes(), ", "))
+	f.BoolVar(&s.AllowUnsafeRedis, "allow-unsafe-redis", s.AllowUnsafeRedis, "start although Redis does not keep what the durability mode says")
 }
 
 func (s *settings) opsFlags(f *pflag.FlagSet) {
