@@ -1,6 +1,6 @@
 // Package scheduler does what happens without an attempt: it moves due jobs to
-// their queue, takes over what dead workers left, and forgets ended jobs when
-// their retention is over. Any number of schedulers may run; each step is one
+// their queue, takes over what dead workers left, forgets ended jobs when their
+// retention is over, and takes stock of all jobs. Any number of schedulers may run; each step is one
 // idempotent script, so no leader is needed. Worker processes run one too, so
 // that a worker alone is enough.
 package scheduler
@@ -19,6 +19,12 @@ import (
 
 // Store is what the scheduler needs of the store.
 type Store interface {
+	Upkeep
+	Stock
+}
+
+// Upkeep is what the scheduler needs of the store to keep jobs moving.
+type Upkeep interface {
 	Queues(ctx context.Context) ([]string, error)
 	Promote(ctx context.Context, queue string) (moved int, next time.Duration, err error)
 	Expire(ctx context.Context, queue string) (int, error)
@@ -30,6 +36,7 @@ type Store interface {
 // Options say how a scheduler runs. The zero value of each field has a default.
 type Options struct {
 	Silence    time.Duration         // how long an owner may be silent, 500 ms to 10 min; default 1.6 s
+	Census     time.Duration         // between two censuses of the fleet, 1 s to 24 h; default 1 min, and longer when one takes long
 	Log        *slog.Logger          // default: none
 	Registerer prometheus.Registerer // default: none
 }
@@ -38,10 +45,13 @@ type Options struct {
 type Scheduler struct {
 	store     Store
 	silence   time.Duration
+	every     time.Duration
+	now       chan struct{} // a census was asked for
 	log       *slog.Logger
 	promoted  prometheus.Counter
 	reclaimed prometheus.Counter
 	expired   prometheus.Counter
+	mended    prometheus.Counter
 }
 
 // New returns a scheduler on a store.
@@ -51,6 +61,12 @@ func New(store Store, options Options) (*Scheduler, error) {
 	}
 	if options.Silence < 500*time.Millisecond || options.Silence > 10*time.Minute {
 		return nil, fmt.Errorf("scheduler options: %w", &jobs.InvalidError{Field: "silence", Value: options.Silence, Bound: "from 500ms to 10m"})
+	}
+	if options.Census == 0 {
+		options.Census = time.Minute
+	}
+	if options.Census < time.Second || options.Census > 24*time.Hour {
+		return nil, fmt.Errorf("scheduler options: %w", &jobs.InvalidError{Field: "census", Value: options.Census, Bound: "from 1s to 24h"})
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
@@ -62,11 +78,15 @@ func New(store Store, options Options) (*Scheduler, error) {
 		}
 		return c
 	}
+	if options.Registerer != nil {
+		options.Registerer.MustRegister(tally{store})
+	}
 	return &Scheduler{
-		store: store, silence: options.Silence, log: options.Log,
+		store: store, silence: options.Silence, every: options.Census, now: make(chan struct{}, 1), log: options.Log,
 		promoted:  counter("perdure_promoted_total", "Due jobs moved to their queue."),
 		reclaimed: counter("perdure_reclaimed_total", "Jobs taken over from dead workers."),
 		expired:   counter("perdure_expired_total", "Ended jobs forgotten at the end of their retention."),
+		mended:    counter("perdure_mended_total", "Jobs that a census of this process has put right."),
 	}, nil
 }
 
@@ -77,6 +97,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	loops.Go(func() { s.promote(ctx) })
 	loops.Go(func() { s.expire(ctx) })
 	loops.Go(func() { s.reclaim(ctx) })
+	loops.Go(func() { s.census(ctx) })
 	loops.Wait()
 	return nil
 }

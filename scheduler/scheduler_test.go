@@ -25,9 +25,21 @@ type fake struct {
 	promotes map[string][]time.Duration
 	actions  []string
 	began    time.Time
+	stock
 }
 
 var errDown = errors.New("down")
+
+func newFake() *fake {
+	f := &fake{next: -1}
+	f.begin()
+	return f
+}
+
+// begin sets the fake to its bubble's time.
+func (f *fake) begin() {
+	f.began, f.promotes, f.taken = time.Now(), map[string][]time.Duration{}, map[string]time.Time{}
+}
 
 func (f *fake) at() time.Duration { return time.Since(f.began) }
 
@@ -101,7 +113,7 @@ func (f *fake) did() []string {
 // play runs a scheduler in a bubble and calls check while it runs.
 func play(t *testing.T, f *fake, check func()) {
 	synctest.Test(t, func(t *testing.T) {
-		f.began, f.promotes = time.Now(), map[string][]time.Duration{}
+		f.begin()
 		s, err := scheduler.New(f, scheduler.Options{Silence: time.Second})
 		if err != nil {
 			t.Fatal(err)

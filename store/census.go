@@ -81,10 +81,10 @@ func (s *Store) Census(ctx context.Context, pace func(context.Context) error) (d
 	return c.found, unreachable(s.rdb.Set(ctx, censusKey, mustJSON(c.found), 0).Err())
 }
 
-// TakeCensus reports whether this process is the one to take the census now: in
-// each period one of the fleet is. It spares work; nothing depends on it.
-func (s *Store) TakeCensus(ctx context.Context, by string, period time.Duration) (bool, error) {
-	ok, err := s.rdb.SetNX(ctx, takerKey, by, period).Result()
+// TakeCensus reports whether this process is the one to take a census now: for each
+// purpose, one of the fleet is in a period. It spares work; nothing depends on it.
+func (s *Store) TakeCensus(ctx context.Context, purpose string, period time.Duration) (bool, error) {
+	ok, err := s.rdb.SetNX(ctx, takerKey+":"+purpose, 1, period).Result()
 	return ok, unreachable(err)
 }
 

@@ -58,6 +58,6 @@ func ownerKey(queue, owner string) string { return ownKey(queue, "own:"+owner) }
 const (
 	ownersKey = "perdure:owners" // zset: owner by its last beat (ms)
 	kindsKey  = "perdure:kinds"  // hash: kind to what workers say of it
-	censusKey = "perdure:census" // hash: queue to what the last census found
-	takerKey  = "perdure:taker"  // string: who takes the census
+	censusKey = "perdure:census" // string: what the last census found, JSON
+	takerKey  = "perdure:taker"  // strings, by purpose: somebody takes the census
 )

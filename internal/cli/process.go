@@ -128,7 +128,7 @@ func (a *App) addScheduler(p *process, queues ...string) error {
 		return err
 	}
 	p.add("scheduler", s.Run)
-	d := a.newDoctor(p.store, doctor.Options{Queues: queues, Log: a.log, Registerer: p.metrics})
+	d := a.newDoctor(p.store, doctor.Options{Queues: queues, Log: a.log, Registerer: p.metrics, OnChange: s.CensusNow})
 	p.first = d.Start
 	p.add("doctor", d.Run)
 	return nil

@@ -167,3 +167,10 @@ type Census struct {
 	Jobs  int                       `json:"jobs"`  // looked at
 	Drift map[string]map[string]int `json:"drift"` // empty: nothing was wrong
 }
+
+// Tally is a queue in numbers.
+type Tally struct {
+	Queue    string
+	States   map[jobs.State]int64 // cancelled jobs count as completed
+	Accepted int64                // ever: those that are there, and those that are gone by now
+}
