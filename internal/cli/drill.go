@@ -10,7 +10,6 @@ import (
 
 	"github.com/perdure/perdure/examples/orders"
 	"github.com/perdure/perdure/internal/drill"
-	"github.com/perdure/perdure/jobs"
 )
 
 func (a *App) drillCommand() *cobra.Command {
@@ -93,7 +92,7 @@ func (a *App) exampleWorker() *cobra.Command {
 	c := &cobra.Command{
 		Use: "worker", Short: "Run a worker of the order example", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runWorker(cmd, []jobs.Handler{orders.ServicesFromEnv().Handler()})
+			return a.runWorker(cmd, orders.ServicesFromEnv().Handlers())
 		},
 	}
 	a.settings.workerFlags(c.Flags())
