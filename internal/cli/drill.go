@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perdure/perdure/examples/orders"
+	"github.com/perdure/perdure/internal/devredis"
 	"github.com/perdure/perdure/internal/drill"
 )
 
@@ -33,8 +34,8 @@ func (a *App) drill(ctx context.Context, names []string, verbose bool) error {
 	if verbose {
 		o.Log = a.Err
 	}
-	return a.withOwnRedis(ctx, "drill", func(url string) error {
-		o.RedisURL = url
+	return a.withOwnRedis(ctx, "drill", func(url string, own *devredis.Server) error {
+		o.RedisURL, o.Redis = url, own
 		return a.playDrill(ctx, o)
 	})
 }
