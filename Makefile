@@ -7,7 +7,7 @@ LDFLAGS   := -X github.com/perdure/perdure/internal/cli.Version=$(VERSION)
 TESTFLAGS ?=
 BENCHTIME ?= 1s
 
-.PHONY: help build dev test redis fmt lint vuln bench drill clean
+.PHONY: help build dev test redis fmt lint vuln bench crash drill clean
 
 help: ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ vuln: ## known vulnerabilities in what is used; says so when the database cannot
 
 bench: redis ## benchmarks, without the tests; BENCHTIME=10s for longer
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+crash: redis ## kill workers mid-step, 200 times, and measure until their jobs run elsewhere; CRASHFLAGS='--trials 20 --seed 7'
+	go run ./test/crash $(CRASHFLAGS)
 
 drill: build redis ## play the promises for real and show the evidence
 	bin/perdure drill

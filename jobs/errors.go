@@ -30,8 +30,9 @@ var (
 	ErrLost = errors.New("another attempt owns this job")
 	// ErrCancelled is returned to a handler whose job was cancelled.
 	ErrCancelled = errors.New("job was cancelled")
-	// ErrShutdown is the cause of a handler's context when its worker stops. The
-	// job is handed back and uses no attempt.
+	// ErrShutdown is returned to a handler that begins a step, or has saved
+	// progress, while its worker stops, and is the cause of its context when it does
+	// neither for too long. The job goes on elsewhere from there and uses no attempt.
 	ErrShutdown = errors.New("worker is shutting down")
 	// ErrDuplicateStep is returned when one execution uses a step's name twice.
 	ErrDuplicateStep = errors.New("step name was used before in this execution")

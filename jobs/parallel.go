@@ -103,7 +103,8 @@ type parallel struct {
 }
 
 // ended notes how a branch has ended. What ends the whole execution ends the
-// other branches whatever the settings say.
+// other branches whatever the settings say; a stop of the worker only keeps
+// further ones from beginning.
 func (p *parallel) ended(i int, err error) {
 	if err == nil {
 		return
@@ -117,6 +118,9 @@ func (p *parallel) ended(i int, err error) {
 	p.errs[i] = err
 	if p.first == nil {
 		p.first = err
+	}
+	if errors.Is(err, ErrShutdown) {
+		return
 	}
 	if !p.settings.collectAll || errors.Is(err, ErrLost) || errors.Is(err, ErrCancelled) {
 		p.cancel(fmt.Errorf("another branch has failed: %w", err))

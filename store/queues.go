@@ -127,3 +127,19 @@ func (s *Store) Drop(ctx context.Context, queue string) error {
 	s.known.Delete(queue)
 	return unreachable(s.rdb.SRem(ctx, queuesKey, queue).Err())
 }
+
+// Forget removes what is kept of an owner that was declared dead, so that nothing
+// of a drill's killed workers stays behind. The process must be gone: the fence
+// that keeps it from writing goes too.
+func (s *Store) Forget(ctx context.Context, owner string) error {
+	queues, err := s.Queues(ctx)
+	if err != nil {
+		return err
+	}
+	for _, queue := range queues {
+		if err := s.rdb.Unlink(ctx, ownerKey(queue, owner)).Err(); err != nil {
+			return fmt.Errorf("forget owner %s in %s: %w", owner, queue, unreachable(err))
+		}
+	}
+	return s.Retire(ctx, owner)
+}

@@ -27,6 +27,7 @@ type attempt struct {
 	slotted bool // it occupies one of the worker's slots
 
 	decided atomic.Bool // a verdict is on its way, from the handler's return or without it
+	leaving atomic.Bool // it was told at a boundary that the worker stops
 
 	mu      sync.Mutex
 	entered map[string]bool
@@ -259,8 +260,20 @@ func (a *attempt) Enter(step string) ([]byte, bool, error) {
 		return nil, false, jobs.ErrDuplicateStep
 	}
 	a.entered[step] = true
-	output, recorded := a.steps[step]
-	return output, recorded, nil
+	if output, recorded := a.steps[step]; recorded {
+		return output, true, nil
+	}
+	return nil, false, a.boundary()
+}
+
+// boundary is where nothing is lost by going on elsewhere: before a step and
+// after progress was saved. When the worker stops, the job leaves it here.
+func (a *attempt) boundary() error {
+	if !a.w.stopping.Load() {
+		return nil
+	}
+	a.leaving.Store(true)
+	return jobs.ErrShutdown
 }
 
 // Commit implements [jobs.Attempt].
@@ -282,7 +295,11 @@ func (a *attempt) Progress(step string) []byte { return a.d.Progress[step] }
 
 // SaveProgress implements [jobs.Attempt].
 func (a *attempt) SaveProgress(ctx context.Context, step string, data []byte) error {
-	return a.write(ctx, func(ctx context.Context) error { return a.w.store.SaveProgress(ctx, a.d.Hold, step, data) })
+	err := a.write(ctx, func(ctx context.Context) error { return a.w.store.SaveProgress(ctx, a.d.Hold, step, data) })
+	if err == nil {
+		err = a.boundary()
+	}
+	return err
 }
 
 // Await implements [jobs.Attempt].
@@ -314,6 +331,9 @@ func (a *attempt) write(ctx context.Context, send func(context.Context) error) e
 			return err
 		case errors.Is(err, jobs.ErrCancelled):
 			a.end(jobs.ErrCancelled)
+			return err
+		case errors.Is(err, jobs.ErrShutdown): // in an isolated process: its worker stops
+			a.leaving.Store(true)
 			return err
 		case !errors.Is(err, jobs.ErrUnavailable):
 			return err

@@ -20,9 +20,11 @@ func TestStopLetsAttemptsFinish(t *testing.T) {
 	kind := jobs.Define[order, string]("order.one")
 	running := make(chan struct{})
 	stop := runWorker(t, s, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
-		close(running)
-		time.Sleep(300 * time.Millisecond)
-		return jobs.Step(ctx, "late", func(context.Context) (string, error) { return "ok", nil })
+		return jobs.Step(ctx, "last", func(ctx context.Context) (string, error) {
+			close(running)
+			time.Sleep(300 * time.Millisecond)
+			return "ok", ctx.Err()
+		})
 	})}})
 	if _, err := s.Enqueue(t.Context(), kind.New("k", order{ID: 1})); err != nil {
 		t.Fatal(err)
@@ -35,6 +37,97 @@ func TestStopLetsAttemptsFinish(t *testing.T) {
 	owners, err := s.Silent(t.Context(), 0)
 	if err != nil || len(owners) != 0 {
 		t.Fatalf("owners left behind: %v, %v", owners, err)
+	}
+}
+
+// A job leaves a worker that stops where nothing is lost by it: before a step, or
+// when it has saved progress. It need not run on for the whole shutdown timeout.
+func TestStopHandsAJobOverAtItsNextBoundary(t *testing.T) {
+	t.Parallel()
+	for name, handler := range map[string]func(e *execution) func(context.Context, order) (string, error){
+		"step": func(e *execution) func(context.Context, order) (string, error) {
+			return func(ctx context.Context, _ order) (string, error) {
+				if _, err := jobs.Step(ctx, "first", e.piece); err != nil {
+					return "", err
+				}
+				return jobs.Step(ctx, "second", e.piece)
+			}
+		},
+		"progress": func(e *execution) func(context.Context, order) (string, error) {
+			return func(ctx context.Context, _ order) (string, error) {
+				done, _, err := jobs.Progress[int](ctx)
+				for ; done < 2 && err == nil; done++ {
+					if _, err = e.piece(ctx); err == nil {
+						err = jobs.Heartbeat(ctx, done+1)
+					}
+				}
+				if err != nil {
+					err = errors.New("hidden: " + err.Error()) // also where a handler does not wrap
+				}
+				return "ok", err
+			}
+		},
+		"branch": func(e *execution) func(context.Context, order) (string, error) {
+			return func(ctx context.Context, _ order) (string, error) {
+				_, err := jobs.Map(ctx, "each", []string{"a", "b", "c"}, func(s string) string { return s },
+					func(ctx context.Context, _ string) (string, error) { return e.piece(ctx) }, jobs.AtMost(2))
+				return "ok", err
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			handOver(t, handler)
+		})
+	}
+}
+
+// execution counts the pieces of a job, and holds them up until a worker stops.
+type execution struct {
+	pieces  atomic.Int64
+	running chan struct{}
+	stopped chan struct{}
+}
+
+func (e *execution) piece(ctx context.Context) (string, error) {
+	if e.pieces.Add(1) == 1 {
+		close(e.running)
+	}
+	<-e.stopped
+	return "ok", ctx.Err()
+}
+
+func handOver(t *testing.T, handler func(e *execution) func(context.Context, order) (string, error)) {
+	s := newFaulty(t)
+	kind := jobs.Define[order, string]("order.one", fast(1)...)
+	e := &execution{running: make(chan struct{}), stopped: make(chan struct{})}
+	options := worker.Options{Handlers: []jobs.Handler{kind.Do(handler(e))}, ShutdownTimeout: time.Hour}
+	stop := runWorker(t, s, options)
+	if _, err := s.Enqueue(t.Context(), kind.New("k", order{ID: 1})); err != nil {
+		t.Fatal(err)
+	}
+	<-e.running
+	left := make(chan struct{})
+	go func() { defer close(left); stop() }()
+	time.Sleep(100 * time.Millisecond) // the worker now stops and waits
+	close(e.stopped)
+	<-left
+	begun := e.pieces.Load()
+	info, err := s.Get(t.Context(), "default", "k")
+	if err != nil || info.State != jobs.StatePending || info.Attempts != 0 || len(info.Failures) != 0 {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	runWorker(t, s, options)
+	info = inState(t, s.Store, "default", "k", jobs.StateCompleted)
+	if info.Attempts != 0 || info.Runs != 2 {
+		t.Fatalf("%+v", info)
+	}
+	whole := int64(2)
+	if len(info.Steps) > 0 {
+		whole = int64(len(info.Steps))
+	}
+	if e.pieces.Load() != whole || begun == whole {
+		t.Errorf("%d pieces began before the stop, %d in all, want %d in all", begun, e.pieces.Load(), whole)
 	}
 }
 

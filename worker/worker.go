@@ -158,18 +158,19 @@ type Worker struct {
 	name     string // host:pid, for people
 	presence delivery.Presence
 
-	owner   atomic.Pointer[string] // random, fresh at each start and after each fence
-	listed  atomic.Pointer[string] // the owner that has beaten
-	started atomic.Bool
-	ending  atomic.Bool  // the time to finish is over
-	alone   atomic.Bool  // a suspect wants to run alone: nothing is claimed meanwhile
-	stuck   atomic.Int64 // handlers that ignore the end of their context
-	giveUp  context.CancelCauseFunc
-	slots   chan struct{} // one entry for each attempt under way
-	wake    chan struct{} // a queue has become ready or a slot free
-	suspect chan struct{} // a queue has suspects
-	queues  []*queue
-	healthy atomic.Int64 // unix ns of the last successful beat
+	owner    atomic.Pointer[string] // random, fresh at each start and after each fence
+	listed   atomic.Pointer[string] // the owner that has beaten
+	started  atomic.Bool
+	stopping atomic.Bool  // jobs leave at their next boundary
+	ending   atomic.Bool  // the time to finish is over
+	alone    atomic.Bool  // a suspect wants to run alone: nothing is claimed meanwhile
+	stuck    atomic.Int64 // handlers that ignore the end of their context
+	giveUp   context.CancelCauseFunc
+	slots    chan struct{} // one entry for each attempt under way
+	wake     chan struct{} // a queue has become ready or a slot free
+	suspect  chan struct{} // a queue has suspects
+	queues   []*queue
+	healthy  atomic.Int64 // unix ns of the last successful beat
 
 	mu      sync.Mutex
 	running map[delivery.Hold]*attempt
@@ -227,11 +228,13 @@ func (w *Worker) Ready() error {
 	return nil
 }
 
-// Run works until ctx ends. Then it claims nothing more, lets attempts finish for
-// the shutdown timeout, hands the rest back at their checkpoint with no attempt
-// used, and returns nil. It returns an error when Redis cannot be reached at the
-// start, and [ErrStuck], after the same orderly stop, when MaxStuck handlers
-// ignore the end of their context: only the end of the process ends those. It may be called once. In a process that a worker has started to run
+// Run works until ctx ends. Then it claims nothing more, hands each job back when
+// it comes to a new step or has saved progress, lets those finish that do neither
+// for the shutdown timeout, hands the rest back at their checkpoint, and returns
+// nil. What is handed back has used no attempt. It returns an error when Redis
+// cannot be reached at the start, and [ErrStuck], after the same orderly stop, when
+// MaxStuck handlers ignore the end of their context: only the end of the process
+// ends those. It may be called once. In a process that a worker has started to run
 // suspects it does what [ServeIsolated] does instead.
 func (w *Worker) Run(ctx context.Context) error {
 	if Isolated() {
@@ -331,8 +334,10 @@ func (w *Worker) published() []delivery.PublishedKind {
 	return kinds
 }
 
-// drain waits for attempts to finish and then ends the rest.
+// drain waits for attempts to finish, or to reach a boundary, and then ends the
+// rest.
 func (w *Worker) drain() {
+	w.stopping.Store(true)
 	finished := make(chan struct{})
 	go func() {
 		w.work.Wait()

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,8 +59,9 @@ func (s Services) send(ctx context.Context, o Order) (string, error) {
 	return s.post(ctx, s.Mail, "/send", o)
 }
 
-// post asks a service to do something for an order, with the idempotency key of
-// the step that ctx belongs to, and returns the receipt's ID.
+// post asks a service to do something for an order and returns the receipt's ID.
+// The idempotency key is that of the step that ctx belongs to, and of the order: a
+// step may be about many.
 func (s Services) post(ctx context.Context, base, path string, o Order) (string, error) {
 	body, err := json.Marshal(o)
 	if err != nil {
@@ -70,7 +72,8 @@ func (s Services) post(ctx context.Context, base, path string, o Order) (string,
 		return "", err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Idempotency-Key", jobs.IdempotencyKey(ctx))
+	request.Header.Set("Idempotency-Key", jobs.IdempotencyKey(ctx)+"/"+o.ID)
+	request.Header.Set("User-Agent", "orders/"+strconv.Itoa(os.Getpid()))
 	reply, err := exchange(cmp.Or(s.HTTP, defaultHTTP), request)
 	if err != nil {
 		return "", err

@@ -18,8 +18,11 @@ var Fulfil = jobs.Define[Order, Shipment]("order.fulfil",
 	jobs.StepTimeout(2*time.Second),
 )
 
-// Handler is what a worker runs.
+// Handler runs orders.
 func (s Services) Handler() jobs.Handler { return Fulfil.Do(s.Fulfil) }
+
+// Handlers are what a worker runs: orders and batches of them.
+func (s Services) Handlers() []jobs.Handler { return []jobs.Handler{s.Handler(), Import.Do(s.Import)} }
 
 // Fulfil runs one order: an ordinary function in which each step runs once and is
 // remembered.

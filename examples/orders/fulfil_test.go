@@ -18,6 +18,8 @@ type attempt struct {
 	definition jobs.Definition
 	entered    map[string]bool
 	recorded   map[string][]byte
+	progress   []byte
+	cut        error // of SaveProgress
 }
 
 func newAttempt() *attempt {
@@ -27,11 +29,15 @@ func newAttempt() *attempt {
 func (a *attempt) About() jobs.About {
 	return jobs.About{Queue: "orders", Key: "order:1042", Kind: "order.fulfil", Incarnation: "one", Attempt: 1}
 }
-func (a *attempt) Definition() jobs.Definition                        { return a.definition }
-func (a *attempt) Progress(string) []byte                             { return nil }
-func (a *attempt) SaveProgress(context.Context, string, []byte) error { return nil }
+func (a *attempt) Definition() jobs.Definition { return a.definition }
+func (a *attempt) Progress(string) []byte      { return a.progress }
 func (a *attempt) Await(context.Context, jobs.Wait) ([]byte, bool, error) {
 	return nil, false, errors.ErrUnsupported
+}
+
+func (a *attempt) SaveProgress(_ context.Context, _ string, data []byte) error {
+	a.progress = data
+	return a.cut
 }
 
 func (a *attempt) Enter(step string) ([]byte, bool, error) {

@@ -19,7 +19,8 @@ type Entry struct {
 	Path    string    `json:"path"`
 	Key     string    `json:"key"` // the Idempotency-Key
 	Order   string    `json:"order"`
-	Event   string    `json:"event"` // "received", "effect", "replayed" or "fault:<mode>"
+	Caller  string    `json:"caller"` // the User-Agent; of a worker "orders/<pid>"
+	Event   string    `json:"event"`  // "received", "effect", "replayed" or "fault:<mode>"
 }
 
 // ReadLedger reads a ledger, also one that is being written: half a line at its

@@ -26,7 +26,7 @@ var receiptPrefix = map[string]string{"/charge": "pay_", "/reserve": "res_", "/l
 
 const (
 	maxBody = 1 << 20 // bytes of a request or a reply
-	maxKey  = 255     // bytes of an Idempotency-Key
+	maxKey  = 255     // bytes of an Idempotency-Key or a User-Agent
 )
 
 // Service is one of the three services: an [http.Handler] that has an effect once
@@ -83,8 +83,8 @@ func (s *Service) Close() error {
 
 // call is one request to do something for an order.
 type call struct {
-	path, key string
-	order     Order
+	path, key, caller string
+	order             Order
 }
 
 func (s *Service) call(w http.ResponseWriter, r *http.Request) {
@@ -114,8 +114,11 @@ func (s *Service) call(w http.ResponseWriter, r *http.Request) {
 }
 
 func readCall(w http.ResponseWriter, r *http.Request) (call, error) {
-	c := call{path: r.URL.Path, key: r.Header.Get("Idempotency-Key")}
+	c := call{path: r.URL.Path, key: r.Header.Get("Idempotency-Key"), caller: r.UserAgent()}
 	if err := within("length of header Idempotency-Key", len(c.key), 1, maxKey); err != nil {
+		return c, err
+	}
+	if err := within("length of header User-Agent", len(c.caller), 0, maxKey); err != nil {
 		return c, err
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -179,7 +182,7 @@ func receiptID(c call) string {
 }
 
 func (s *Service) write(c call, event string) error {
-	return s.ledger.append(Entry{At: time.Now().UTC(), Service: s.name, Path: c.path, Key: c.key, Order: c.order.ID, Event: event})
+	return s.ledger.append(Entry{At: time.Now().UTC(), Service: s.name, Path: c.path, Key: c.key, Order: c.order.ID, Caller: c.caller, Event: event})
 }
 
 func (s *Service) getLedger(w http.ResponseWriter, _ *http.Request) {

@@ -19,7 +19,7 @@ func (a *App) benchCommand() *cobra.Command {
 		Long: "Measure perdure beside stock asynq, in interleaved rounds of one run, on a Redis of the bench's own or, with\n" +
 			"--redis-url, on that one (in queues of its own, removed at the end).",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withOwnRedis(cmd.Context(), "bench", func(url string) error {
+			return a.withOwnRedis(cmd.Context(), "bench", func(url string, _ *devredis.Server) error {
 				rows, err := bench.Run(cmd.Context(), url, o)
 				if err != nil {
 					return err
@@ -46,10 +46,10 @@ func (a *App) benchTable(rows []bench.Row) {
 }
 
 // withOwnRedis runs do on the Redis that the settings name, or on one that is
-// started for it and removed.
-func (a *App) withOwnRedis(ctx context.Context, what string, do func(url string) error) error {
+// started for it and removed; own is nil for the former.
+func (a *App) withOwnRedis(ctx context.Context, what string, do func(url string, own *devredis.Server) error) error {
 	if a.settings.RedisURL != "" {
-		return do(a.settings.RedisURL)
+		return do(a.settings.RedisURL, nil)
 	}
 	dir, err := os.MkdirTemp("", "perdure-"+what+"-")
 	if err != nil {
@@ -61,5 +61,5 @@ func (a *App) withOwnRedis(ctx context.Context, what string, do func(url string)
 		return err
 	}
 	defer redis.Close()
-	return do(redis.URL())
+	return do(redis.URL(), redis)
 }

@@ -225,11 +225,23 @@ func TestDrillKeepsEveryPromise(t *testing.T) {
 	var report struct {
 		Passed, Failed, Skipped int
 	}
-	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 0 || report.Passed != 5 || report.Failed+report.Skipped != 0 {
+	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 0 || report.Passed != 9 || report.Failed != 0 || report.Skipped != 1 {
 		t.Fatalf("exit %d, %v: %s %s", code, err, out, errs)
 	}
 	if left := client.DBSize(t.Context()).Val(); left != 0 {
 		t.Errorf("%d keys left", left)
+	}
+}
+
+func TestDrillKillsOnlyARedisOfItsOwn(t *testing.T) {
+	t.Parallel()
+	code, out, errs := run(t.Context(), nil, "drill", "redis-restart")
+	if code != 0 || !strings.Contains(out, "1 passed, 0 failed, 0 skipped") {
+		t.Fatalf("exit %d: %s %s", code, out, errs)
+	}
+	code, out, errs = run(t.Context(), nil, "drill", "redis-restart", "--redis-url", redistest.URL(t))
+	if code != 0 || !strings.Contains(out, "skipped: would have to kill a server that is not ours") {
+		t.Fatalf("exit %d: %s %s", code, out, errs)
 	}
 }
 

@@ -54,7 +54,7 @@ func (a *App) dev(ctx context.Context, samples bool) error {
 			return fmt.Errorf("sample services: %w", err)
 		}
 		defer services.Stop()
-		handlers = append(handlers, services.Client().Handler())
+		handlers = append(handlers, services.Client().Handlers()...)
 		p.add("samples", func(ctx context.Context) error {
 			err := a.playSamples(ctx, s, services)
 			if err == nil {
@@ -78,7 +78,7 @@ func (a *App) devIsolated() error {
 	if err != nil {
 		return err
 	}
-	return worker.ServeIsolated(a.workerOptions(append(handlers, orders.ServicesFromEnv().Handler())))
+	return worker.ServeIsolated(a.workerOptions(append(handlers, orders.ServicesFromEnv().Handlers()...)))
 }
 
 func (a *App) welcome(redis *devredis.Server) {

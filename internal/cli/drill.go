@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perdure/perdure/examples/orders"
+	"github.com/perdure/perdure/internal/devredis"
 	"github.com/perdure/perdure/internal/drill"
-	"github.com/perdure/perdure/jobs"
 )
 
 func (a *App) drillCommand() *cobra.Command {
@@ -34,8 +34,8 @@ func (a *App) drill(ctx context.Context, names []string, verbose bool) error {
 	if verbose {
 		o.Log = a.Err
 	}
-	return a.withOwnRedis(ctx, "drill", func(url string) error {
-		o.RedisURL = url
+	return a.withOwnRedis(ctx, "drill", func(url string, own *devredis.Server) error {
+		o.RedisURL, o.Redis = url, own
 		return a.playDrill(ctx, o)
 	})
 }
@@ -93,7 +93,7 @@ func (a *App) exampleWorker() *cobra.Command {
 	c := &cobra.Command{
 		Use: "worker", Short: "Run a worker of the order example", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runWorker(cmd, []jobs.Handler{orders.ServicesFromEnv().Handler()})
+			return a.runWorker(cmd, orders.ServicesFromEnv().Handlers())
 		},
 	}
 	a.settings.workerFlags(c.Flags())

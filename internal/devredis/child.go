@@ -41,12 +41,16 @@ type child struct {
 // startChild runs redis-server in dir until stop, and reports on died when it ends
 // before.
 func startChild(ctx context.Context, path, dir string, lock *os.File, died chan<- error) (backend, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, readyLimit, fmt.Errorf("redis-server did not answer within %s", readyLimit))
-	defer cancel()
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
+	return startChildOn(ctx, port, path, dir, lock, died)
+}
+
+func startChildOn(ctx context.Context, port, path, dir string, lock *os.File, died chan<- error) (backend, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyLimit, fmt.Errorf("redis-server did not answer within %s", readyLimit))
+	defer cancel()
 	c := &child{
 		cmd:     exec.Command(path, arguments(port)...),
 		dir:     dir,
@@ -175,6 +179,27 @@ func (c *child) stop() error {
 	_ = c.cmd.Process.Kill()
 	<-c.ended
 	return fmt.Errorf("redis-server did not stop within %s and was killed: the last 2 seconds may be missing from %s", stopLimit, c.dir)
+}
+
+// crash kills redis-server and starts it again in its place after a while.
+func (c *child) crash(ctx context.Context, down time.Duration) (backend, error) {
+	c.stopping.Store(true)
+	_ = c.cmd.Process.Kill() // fails only when it has ended
+	<-c.ended
+	select {
+	case <-time.After(down):
+	case <-ctx.Done():
+		return c, context.Cause(ctx)
+	}
+	_, port, err := net.SplitHostPort(c.address)
+	if err != nil {
+		return c, err
+	}
+	next, err := startChildOn(ctx, port, c.cmd.Path, c.dir, c.cmd.ExtraFiles[0], c.died)
+	if err != nil {
+		return c, err
+	}
+	return next, nil
 }
 
 func (c *child) logPath() string { return filepath.Join(c.dir, "redis.log") }

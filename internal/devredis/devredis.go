@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"time"
 )
 
 // Options changes how Start chooses. The zero value is what `perdure dev` uses.
@@ -91,6 +92,30 @@ func (s *Server) Description() string { return s.description }
 
 // Died receives one error when redis-server ends although nobody asked it to.
 func (s *Server) Died() <-chan error { return s.died }
+
+// Durable reports that the server keeps what it holds when it ends: it is a
+// redis-server and no miniredis.
+func (s *Server) Durable() bool {
+	_, ok := s.backend.(*child)
+	return ok
+}
+
+// Crash ends redis-server with SIGKILL and starts it again after a while, at the
+// same URL and on the same data; ctx bounds that. What it had answered is there
+// afterwards. The error of a server that is not durable matches
+// [errors.ErrUnsupported]. It must not be called together with Close.
+func (s *Server) Crash(ctx context.Context, down time.Duration) error {
+	c, ok := s.backend.(*child)
+	if !ok {
+		return fmt.Errorf("crash %s: %w", s.url, errors.ErrUnsupported)
+	}
+	var err error
+	s.backend, err = c.crash(ctx, down)
+	if err != nil {
+		return fmt.Errorf("crash redis-server: %w", err)
+	}
+	return nil
+}
 
 // Close stops the server and lets go of the data directory. Closing it again
 // returns the first call's result.

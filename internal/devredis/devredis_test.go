@@ -2,6 +2,7 @@ package devredis
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -114,6 +115,44 @@ func TestDataSurviveARestart(t *testing.T) {
 	second := start(t, dir, Options{})
 	if v, err := connect(t, second.URL()).Get(ctx, "k").Result(); err != nil || v != "v" {
 		t.Fatalf("after the restart: %q, %v", v, err)
+	}
+}
+
+func TestDataSurviveACrash(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	s := start(t, t.TempDir(), Options{})
+	url, rdb := s.URL(), connect(t, s.URL())
+	if !s.Durable() {
+		t.Fatal("a redis-server is durable")
+	}
+	if err := rdb.Set(ctx, "k", "v", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Crash(ctx, 10*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := connect(t, s.URL()).Get(ctx, "k").Result(); err != nil || v != "v" || s.URL() != url {
+		t.Fatalf("after the crash: %q, %v, at %s", v, err, s.URL())
+	}
+	select {
+	case err := <-s.Died():
+		t.Errorf("a crash that was asked for is reported as a death: %v", err)
+	default:
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := rdb.Ping(ctx).Err(); err == nil {
+		t.Error("a closed server answers")
+	}
+}
+
+func TestMiniredisDoesNotCrash(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), Options{ForceMiniredis: true})
+	if err := s.Crash(context.Background(), 0); s.Durable() || !errors.Is(err, errors.ErrUnsupported) {
+		t.Fatalf("durable: %v, crash: %v", s.Durable(), err)
 	}
 }
 

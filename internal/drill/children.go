@@ -65,9 +65,15 @@ func (s *Services) Variables() map[string]string {
 	return variables
 }
 
-// Environ is this process's environment with the services' addresses.
+// Environ is this process's environment with the services' addresses, and without
+// settings of perdure: those of a drill's workers are the drill's.
 func (s *Services) Environ() []string {
-	env := os.Environ()
+	var env []string
+	for _, entry := range os.Environ() {
+		if !strings.HasPrefix(entry, "PERDURE_") && !strings.HasPrefix(entry, "REDIS_URL=") {
+			env = append(env, entry)
+		}
+	}
 	for name, value := range s.Variables() {
 		env = append(env, name+"="+value)
 	}
@@ -88,6 +94,7 @@ type child struct {
 	cmd  *exec.Cmd
 	out  io.ReadCloser
 	name string
+	gone bool // it has ended and was waited for
 }
 
 func start(log io.Writer, env []string, executable string, args ...string) (*child, error) {
@@ -130,13 +137,38 @@ func (c *child) announced(ctx context.Context) (string, error) {
 
 // stop asks a child to end, and makes it end after ten seconds.
 func (c *child) stop() error {
+	if c.gone {
+		return nil
+	}
+	c.gone = true
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return c.cmd.Wait()
 	}
+	_ = c.cmd.Process.Signal(syscall.SIGCONT) // one that a drill has stopped would not hear it
 	timer := time.AfterFunc(10*time.Second, func() { c.cmd.Process.Kill() })
 	defer timer.Stop()
 	if err := c.cmd.Wait(); err != nil {
 		return fmt.Errorf("%s: %w", c.name, err)
 	}
 	return nil
+}
+
+// kill ends a child as kill -9 does, and returns when that was.
+func (c *child) kill() (time.Time, error) {
+	at := time.Now()
+	if err := c.cmd.Process.Kill(); err != nil {
+		return at, fmt.Errorf("kill %s: %w", c.name, err)
+	}
+	c.gone = true
+	_ = c.cmd.Wait() // it says only that it was killed
+	return at, nil
+}
+
+// signal sends a signal to a child and returns when that was.
+func (c *child) signal(sig syscall.Signal) (time.Time, error) {
+	at := time.Now()
+	if err := c.cmd.Process.Signal(sig); err != nil {
+		return at, fmt.Errorf("send %s to %s: %w", sig, c.name, err)
+	}
+	return at, nil
 }

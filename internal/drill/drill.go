@@ -14,15 +14,17 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/examples/orders"
+	"github.com/perdure/perdure/internal/devredis"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/store"
 )
 
 // Options say where a drill runs.
 type Options struct {
-	Names      []string // scenarios; none: all
-	Executable string   // the binary that runs services and workers as its children
-	RedisURL   string   // queues of its own are made there, and removed at the end
+	Names      []string         // scenarios; none: all
+	Executable string           // the binary that runs services and workers as its children
+	RedisURL   string           // queues of its own are made there, and removed at the end
+	Redis      *devredis.Server // the Redis at RedisURL when it is the drill's own, to be killed; nil: it is not
 	Log        io.Writer
 }
 
@@ -109,17 +111,27 @@ func choose(names []string) ([]scenario, error) {
 
 // stage is what the scenarios play on: three services, a worker, a queue.
 type stage struct {
-	store    *store.Store
-	queue    string
-	dir      string
-	services *Services
-	worker   *child
-	orders   []orders.Order
-	hadKind  bool
+	store      *store.Store
+	redis      *devredis.Server
+	url        string
+	executable string
+	log        io.Writer
+	queue      string
+	dir        string
+	services   *Services
+	worker     *hand
+	steady     time.Time // from then on the worker takes over from dead ones
+	crews      int
+	orders     []orders.Order
+	newKinds   []string // that were not known before
 }
 
+// steadyAfter is over twice the silence at which a worker is taken for dead, as
+// the settings have it by default.
+const steadyAfter = 3500 * time.Millisecond
+
 func openStage(ctx context.Context, o Options) (*stage, error) {
-	s := &stage{queue: "drill-" + strings.ToLower(rand.Text()[:10])}
+	s := &stage{queue: "drill-" + strings.ToLower(rand.Text()[:10]), redis: o.Redis, url: o.RedisURL, executable: o.Executable, log: o.Log}
 	var err error
 	if s.orders, err = orders.Sample(); err != nil {
 		return nil, err
@@ -134,7 +146,11 @@ func openStage(ctx context.Context, o Options) (*stage, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
-	_, s.hadKind = kinds[orders.Fulfil.Definition().Name]
+	for _, h := range (orders.Services{}).Handlers() {
+		if _, known := kinds[h.Definition.Name]; !known {
+			s.newKinds = append(s.newKinds, h.Definition.Name)
+		}
+	}
 	if err := s.populate(ctx, o); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -147,10 +163,18 @@ func (s *stage) populate(ctx context.Context, o Options) error {
 	if s.services, err = StartServices(ctx, o.Executable, s.dir, o.Log); err != nil {
 		return err
 	}
-	env := append(s.services.Environ(), "PERDURE_REDIS_URL="+o.RedisURL)
-	s.worker, err = start(o.Log, env, o.Executable, "example", "worker", "--queues", s.queue)
+	s.worker, err = s.startWorker(ctx, s.queue)
+	s.steady = time.Now().Add(steadyAfter)
 	return err
 }
+
+// environ is the environment of workers.
+func (s *stage) environ() []string { return append(s.services.Environ(), "PERDURE_REDIS_URL="+s.url) }
+
+// cannotRun is the error of a scenario that cannot be played here: it says why.
+type cannotRun string
+
+func (c cannotRun) Error() string { return "cannot run here: " + string(c) }
 
 // play runs one scenario within a minute, on services without faults.
 func (s *stage) play(ctx context.Context, sc scenario) Result {
@@ -164,6 +188,11 @@ func (s *stage) play(ctx context.Context, sc scenario) Result {
 		}
 	}
 	observed, evidence, err := sc.run(ctx, s)
+	var cannot cannotRun
+	if errors.As(err, &cannot) {
+		result.Skipped = string(cannot)
+		return result
+	}
 	result.Observed, result.Evidence, result.Passed = observed, evidence, err == nil
 	if err != nil {
 		result.Observed = strings.TrimPrefix(observed+"; ", "; ") + err.Error()
@@ -183,8 +212,8 @@ func (s *stage) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	errs = append(errs, s.store.Drop(ctx, s.queue))
-	if !s.hadKind {
-		errs = append(errs, s.store.Unpublish(ctx, orders.Fulfil.Definition().Name))
+	for _, kind := range s.newKinds {
+		errs = append(errs, s.store.Unpublish(ctx, kind))
 	}
 	return errors.Join(append(errs, s.store.Close(), os.RemoveAll(s.dir))...)
 }

@@ -7,4 +7,4 @@ import (
 	"github.com/perdure/perdure/examples/orders"
 )
 
-func main() { perdure.Main(orders.ServicesFromEnv().Handler()) }
+func main() { perdure.Main(orders.ServicesFromEnv().Handlers()...) }
