@@ -93,7 +93,7 @@ func (a *App) exampleWorker() *cobra.Command {
 	c := &cobra.Command{
 		Use: "worker", Short: "Run a worker of the order example", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runWorker(cmd, orders.ServicesFromEnv().Handlers())
+			return a.runWorker(cmd, append(orders.ServicesFromEnv().Handlers(), drill.Handlers()...))
 		},
 	}
 	a.settings.workerFlags(c.Flags())

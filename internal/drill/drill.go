@@ -146,7 +146,7 @@ func openStage(ctx context.Context, o Options) (*stage, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
-	for _, h := range (orders.Services{}).Handlers() {
+	for _, h := range append((orders.Services{}).Handlers(), Handlers()...) {
 		if _, known := kinds[h.Definition.Name]; !known {
 			s.newKinds = append(s.newKinds, h.Definition.Name)
 		}
