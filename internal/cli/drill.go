@@ -10,7 +10,6 @@ import (
 
 	"github.com/perdure/perdure/examples/orders"
 	"github.com/perdure/perdure/internal/drill"
-	"github.com/perdure/perdure/jobs"
 )
 
 func (a *App) drillCommand() *cobra.Command {
@@ -86,18 +85,5 @@ func (a *App) exampleService() *cobra.Command {
 	}
 	c.Flags().StringVar(&listen, "address", "127.0.0.1:0", "where to listen")
 	c.Flags().StringVar(&ledger, "ledger", "", "file of effects")
-	return c
-}
-
-func (a *App) exampleWorker() *cobra.Command {
-	c := &cobra.Command{
-		Use: "worker", Short: "Run a worker of the order example", Args: exactly(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runWorker(cmd, []jobs.Handler{orders.ServicesFromEnv().Handler()})
-		},
-	}
-	a.settings.workerFlags(c.Flags())
-	a.settings.keeperFlags(c.Flags())
-	a.settings.durabilityFlags(c.Flags())
 	return c
 }
