@@ -1,0 +1,268 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/perdure/perdure/examples/orders"
+	"github.com/perdure/perdure/internal/history"
+	"github.com/perdure/perdure/store"
+)
+
+const queue = "orders"
+
+// slow is how long each service takes to answer, so that faults meet jobs half way.
+var slow = map[string]time.Duration{"payments": 150 * time.Millisecond, "warehouse": 300 * time.Millisecond, "mail": 100 * time.Millisecond}
+
+// stage is everything that a run plays on.
+type stage struct {
+	options  Options
+	dir      string
+	binary   string
+	redis    *server
+	services []*child
+	urls     map[string]string // of the services
+	members  []*member         // workers, then schedulers
+	feeder   *proxy
+	history  *history.File
+	store    *store.Store // past the proxies
+	counters counters
+	failures chan error
+	ending   sync.Once
+}
+
+func openStage(ctx context.Context, dir string, o Options) (*stage, error) {
+	redis.SetLogger(silent{}) // go-redis prints what it also returns
+	s := &stage{options: o, dir: dir, urls: map[string]string{}, counters: counters{n: map[string]int{}}, failures: make(chan error, 1000)}
+	for _, step := range []func(context.Context) error{s.prepare, s.startRedis, s.startServices, s.recruit} {
+		if err := step(ctx); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+func (s *stage) logf(format string, args ...any) {
+	fmt.Fprintf(s.options.Log, format+"\n", args...)
+}
+
+func (s *stage) prepare(ctx context.Context) error {
+	var err error
+	if s.binary, err = build(ctx, s.dir, s.options.Mutant); err != nil {
+		return err
+	}
+	s.history, err = history.Open(historyPath(s.dir))
+	return err
+}
+
+func (s *stage) startRedis(ctx context.Context) error {
+	shim, err := compileShim(ctx, s.dir)
+	if err != nil {
+		return err
+	}
+	fsync := "always"
+	if s.options.Mutant == MutantFsync {
+		fsync = "no"
+	}
+	if s.redis, err = startServer(ctx, s.dir, "redis", shim, fsync); err != nil {
+		return err
+	}
+	s.store, err = store.Connect(ctx, "redis://"+s.redis.addr()+"/0")
+	return err
+}
+
+func (s *stage) startServices(ctx context.Context) error {
+	for name, delay := range slow {
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		s.urls[name] = "http://" + addr
+		c, err := launch(s.dir, name, s.environ(), s.binary, "example", "service", name, "--address", addr, "--ledger", s.effects(name))
+		if err != nil {
+			return err
+		}
+		s.services = append(s.services, c)
+		if err := awaitHealthy(ctx, s.urls[name]); err != nil {
+			return fmt.Errorf("service %s: %w; see %s", name, err, logOf(s.dir, name))
+		}
+		if err := orders.SetFault(ctx, s.urls[name], orders.Fault{Mode: "slow", DelayMS: int(delay.Milliseconds())}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func awaitHealthy(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/healthz", nil)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err == nil {
+			return response.Body.Close()
+		}
+		if !sleep(ctx, 20*time.Millisecond) {
+			return err
+		}
+	}
+}
+
+// effects is the ledger of a service.
+func (s *stage) effects(service string) string {
+	return filepath.Join(s.dir, service+".jsonl")
+}
+
+// environ is this process's environment without settings of perdure's, and with
+// more.
+func (s *stage) environ(more ...string) []string {
+	var environ []string
+	for _, entry := range os.Environ() {
+		if !strings.HasPrefix(entry, "PERDURE_") && !strings.HasPrefix(entry, "REDIS_URL=") && !strings.HasPrefix(entry, "CHAOS_") {
+			environ = append(environ, entry)
+		}
+	}
+	return append(environ, more...)
+}
+
+const schedulers = 2
+
+// recruit makes the workers and schedulers, each behind a proxy of its own.
+func (s *stage) recruit(context.Context) error {
+	var err error
+	if s.feeder, err = startProxy("feeder", s.redis.addr()); err != nil {
+		return err
+	}
+	environ := s.environ("CHAOS_HISTORY="+historyPath(s.dir), "CHAOS_UNANSWERED=0.01")
+	for name, url := range s.urls {
+		environ = append(environ, "ORDERS_"+strings.ToUpper(name)+"_URL="+url)
+	}
+	for i := range s.options.Workers + schedulers {
+		m := &member{name: fmt.Sprintf("worker-%d", i), args: []string{"example", "worker", "--concurrency", "16", "--shutdown-timeout", "15s"}, environ: environ, jumps: true}
+		if i >= s.options.Workers {
+			m.name, m.args, m.jumps = fmt.Sprintf("scheduler-%d", i-s.options.Workers), []string{"scheduler"}, false
+		}
+		if m.proxy, err = startProxy(m.name, s.redis.addr()); err != nil {
+			return err
+		}
+		m.args = append(m.args, "--redis-url", m.proxy.url(), "--log-level", "warn")
+		s.members = append(s.members, m)
+	}
+	return nil
+}
+
+func (s *stage) workers() []*member { return s.members[:s.options.Workers] }
+
+// close ends every process; what has ended already is left as it is.
+func (s *stage) close() {
+	s.ending.Do(func() {
+		for _, m := range s.members {
+			_ = m.end(false) // what was wrong with it is known by now
+		}
+		for _, c := range s.services {
+			c.kill()
+		}
+		if s.feeder != nil {
+			s.feeder.close()
+		}
+		if s.store != nil {
+			s.store.Close()
+		}
+		if s.redis != nil {
+			s.redis.close()
+		}
+		if s.history != nil {
+			s.history.Close()
+		}
+	})
+}
+
+// play runs the whole thing, up to the judgement.
+func (s *stage) play(ctx context.Context, report *Report) error {
+	running, end := context.WithCancel(ctx)
+	defer end()
+	var crew sync.WaitGroup
+	defer crew.Wait()
+	defer end()
+	for i, m := range s.members {
+		crew.Go(func() { m.run(running, s, s.options.Seed+uint64(i)) })
+	}
+	ledger, err := s.openFeed(ctx)
+	if err != nil {
+		return err
+	}
+	defer ledger.close()
+	var feeding sync.WaitGroup
+	feeding.Go(func() { ledger.feed(ctx) })
+	s.harm(ctx)
+	s.logf("faults are over; waiting for the rest")
+	quiet := time.Now()
+	bounded, cancel := context.WithTimeout(ctx, s.options.Settle)
+	defer cancel()
+	ledger.finish(bounded)
+	feeding.Wait()
+	left := s.awaitEnd(bounded, ledger.keys())
+	s.logf("settled after %v; %d jobs not ended", time.Since(quiet).Round(time.Millisecond), left)
+	report.found("ms from the last fault to the last job", int(time.Since(quiet).Milliseconds()))
+	end()
+	crew.Wait()
+	for _, m := range s.members {
+		if err := m.end(true); err != nil {
+			report.problem("%v", err)
+		}
+	}
+	close(s.failures)
+	for err := range s.failures {
+		report.problem("%v", err)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return s.judge(ctx, report, ledger.keys())
+}
+
+// awaitEnd waits until every job has ended, and returns how many have not.
+func (s *stage) awaitEnd(ctx context.Context, keys []string) int {
+	for {
+		var left []string
+		for _, key := range keys {
+			info, err := s.store.Get(ctx, queue, key)
+			if err != nil || !info.State.Ended() {
+				left = append(left, key)
+			}
+		}
+		if keys = left; len(keys) == 0 || !sleep(ctx, 200*time.Millisecond) {
+			return len(keys)
+		}
+	}
+}
+
+// fail notes what went wrong with the run itself.
+func (s *stage) fail(err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		select {
+		case s.failures <- err:
+		default: // a thousand are enough
+		}
+	}
+}
