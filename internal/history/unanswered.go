@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -31,9 +32,13 @@ func (h *withholding) strikes() bool {
 	return h.random.Float64() < h.share
 }
 
+// greetings are what a client says when it opens a connection; without an answer
+// to them no command would run.
+var greetings = []string{"hello", "auth", "select", "client", "readonly"}
+
 // withheld returns the error of an unanswered command instead of nil.
 func (h *withholding) withheld(err error, name string) error {
-	if err != nil || !h.strikes() {
+	if err != nil || slices.Contains(greetings, name) || !h.strikes() {
 		return err
 	}
 	if _, err := h.file.Call(Event{Op: Unanswered, What: name}); err != nil {
@@ -59,7 +64,10 @@ func (h *withholding) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // ProcessPipelineHook implements [redis.Hook].
 func (h *withholding) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		err := h.withheld(next(ctx, cmds), "pipeline")
+		if err := next(ctx, cmds); err != nil || len(cmds) == 0 {
+			return err
+		}
+		err := h.withheld(nil, cmds[0].Name())
 		if err != nil {
 			for _, cmd := range cmds {
 				cmd.SetErr(err)

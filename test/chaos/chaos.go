@@ -25,7 +25,7 @@ type Options struct {
 	Seed      uint64        // the same seed makes the same plan
 	Workflows int           // jobs of five steps, 10 to 1000000
 	Workers   int           // processes, 2 to 64
-	Duration  time.Duration // of the faults, 20 s to 24 h
+	Duration  time.Duration // of the faults, 26 s and the freeze to 24 h
 	Freeze    time.Duration // of Redis, 2 s to 10 min
 	Settle    time.Duration // how long all may take to end once the faults are over
 	Mutant    string        // empty, MutantToken or MutantFsync
@@ -42,8 +42,8 @@ func (o Options) check() error {
 		return bad("workflows", o.Workflows, "from 10 to 1000000")
 	case o.Workers < 2 || o.Workers > 64:
 		return bad("workers", o.Workers, "from 2 to 64")
-	case o.Duration < 20*time.Second || o.Duration > 24*time.Hour:
-		return bad("duration", o.Duration, "from 20s to 24h")
+	case o.Duration < leastDuration(o) || o.Duration > 24*time.Hour:
+		return bad("duration", o.Duration, fmt.Sprintf("from %v to 24h, for every fault to happen", leastDuration(o)))
 	case o.Freeze < 2*time.Second || o.Freeze > 10*time.Minute:
 		return bad("freeze", o.Freeze, "from 2s to 10m")
 	case o.Settle < time.Second || o.Settle > time.Hour:
@@ -78,7 +78,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return report, fmt.Errorf("chaos (files in %s): %w", dir, err)
 	}
-	if len(report.Problems) == 0 && !o.Keep {
+	if report.Good() && !o.Keep {
 		report.Dir = ""
 		s.close()
 		return report, os.RemoveAll(dir)

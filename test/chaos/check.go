@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -129,6 +130,7 @@ func (s *stage) checkHistory(ctx context.Context, r *Report, events []history.Ev
 		switch porcupine.CheckOperationsTimeout(model, t.histories[key], 20*time.Second) {
 		case porcupine.Illegal:
 			illegal = append(illegal, key)
+			s.show(key, t.histories[key])
 		case porcupine.Unknown:
 			undecided = append(undecided, key)
 		}
@@ -139,6 +141,15 @@ func (s *stage) checkHistory(ctx context.Context, r *Report, events []history.Ev
 	r.found("histories checked by porcupine", len(t.histories))
 	r.mustNot("histories that cannot be", illegal)
 	r.mustNot("histories too long to decide", undecided)
+}
+
+// show draws a history that cannot be, for a browser.
+func (s *stage) show(key string, operations []porcupine.Operation) {
+	_, info := porcupine.CheckOperationsVerbose(model, operations, 20*time.Second)
+	path := filepath.Join(s.dir, strings.ReplaceAll(key, ":", "-")+".html")
+	if err := porcupine.VisualizePath(model, info, path); err != nil {
+		s.logf("cannot draw the history of %s: %v", key, err)
+	}
 }
 
 // final is the look at a job at the end.

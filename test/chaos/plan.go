@@ -74,26 +74,30 @@ func every(r *rand.Rand, duration, interval time.Duration, hold func(*rand.Rand)
 }
 
 // redisFaults puts what happens to Redis one after the other, in rounds of which
-// each has every kind in another order, with time between them to recover.
+// each has every kind in another order, with time between them to recover. A run of
+// [leastDuration] has a whole round.
 func redisFaults(r *rand.Rand, o Options) []fault {
 	var faults []fault
 	at := 2 * time.Second
-	for {
-		round := []string{redisKill, redisPower, redisFreeze, redisKill, redisPower, scriptFlush}
+	for round := []string{redisKill, redisPower, redisFreeze, scriptFlush}; ; {
 		r.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
 		for _, kind := range round {
 			f := fault{At: at, Kind: kind}
 			if kind == redisFreeze {
 				f.Hold = o.Freeze
 			}
-			at += f.Hold + 5*time.Second + time.Duration(r.Int64N(int64(2*time.Second)))
+			at += f.Hold + 4*time.Second + time.Duration(r.Int64N(int64(2*time.Second)))
 			if at > o.Duration {
 				return faults
 			}
 			faults = append(faults, f)
 		}
+		round = []string{redisKill, redisPower, redisFreeze, redisKill, redisPower, scriptFlush}
 	}
 }
+
+// leastDuration is long enough for every fault to happen.
+func leastDuration(o Options) time.Duration { return o.Freeze + 26*time.Second }
 
 // minima says how often each fault must have happened: three quarters of the
 // plan, at least once.

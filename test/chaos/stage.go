@@ -226,11 +226,11 @@ func (s *stage) play(ctx context.Context, report *Report) error {
 	report.found("ms from the last fault to the last job", int(time.Since(quiet).Milliseconds()))
 	end()
 	crew.Wait()
+	var ends sync.WaitGroup
 	for _, m := range s.members {
-		if err := m.end(true); err != nil {
-			report.problem("%v", err)
-		}
+		ends.Go(func() { s.fail(m.end(true)) })
 	}
+	ends.Wait()
 	close(s.failures)
 	for err := range s.failures {
 		report.problem("%v", err)

@@ -36,7 +36,12 @@ func run() int {
 		return 1
 	}
 	report.Write(os.Stdout)
-	if found := len(report.Problems) > 0; found != (o.Mutant != "") {
+	good := report.Good()
+	if o.Mutant != "" {
+		good = len(report.Problems) > 0
+		fmt.Printf("\nmutant %s was found: %v\n", o.Mutant, good)
+	}
+	if !good {
 		return 1
 	}
 	return 0
