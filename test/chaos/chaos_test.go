@@ -17,7 +17,7 @@ import (
 
 func options(t testing.TB) Options {
 	return Options{
-		Seed: 3, Workflows: 200, Workers: 4, Duration: 60 * time.Second, Freeze: 5 * time.Second, Settle: 2 * time.Minute, Log: t.Output(),
+		Seed: 3, Workflows: 400, Workers: 4, Duration: 60 * time.Second, Freeze: 5 * time.Second, Settle: 2 * time.Minute, Log: t.Output(),
 	}
 }
 

@@ -19,7 +19,8 @@ type child struct {
 }
 
 // launch starts a child that writes what it says to <dir>/<name>.log, after what
-// those before it of that name have said.
+// those before it of that name have said. When it ends, so does whatever it has
+// started itself.
 func launch(dir, name string, environ []string, program string, args ...string) (*child, error) {
 	c := &child{name: name, cmd: exec.Command(program, args...), ended: make(chan struct{})}
 	c.cmd.Dir, c.cmd.Env, c.cmd.SysProcAttr = dir, environ, childAttr()
@@ -39,6 +40,7 @@ func launch(dir, name string, environ []string, program string, args ...string) 
 		started <- err
 		if err == nil {
 			_ = c.cmd.Wait() // ProcessState says how it ended
+			_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
 		}
 	}()
 	if err := <-started; err != nil {
@@ -59,15 +61,15 @@ func (c *child) signal(s syscall.Signal) bool {
 	}
 }
 
-// kill ends the child's whole group with SIGKILL, and returns when it is gone:
-// true when this was what ended it.
+// kill ends the child with SIGKILL, and returns when it is gone: true when this was
+// what ended it.
 func (c *child) kill() bool {
 	select {
 	case <-c.ended:
 		return false
 	default:
 	}
-	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
+	_ = c.cmd.Process.Kill()
 	<-c.ended
 	return c.killed()
 }
