@@ -31,6 +31,11 @@ type Options struct {
 	Mutant    string        // empty, MutantToken or MutantFsync
 	Keep      bool          // leave the files of a good run too
 	Log       io.Writer
+
+	// Replicated has another run: a primary with a replica and sentinels, and
+	// fail-overs as the only faults. What they lose is counted, and has to end once
+	// the producer has sent it again.
+	Replicated bool
 }
 
 func (o Options) check() error {

@@ -39,7 +39,7 @@ func (s *stage) openFeed(ctx context.Context) (*feed, error) {
 	if f.ledger, err = os.OpenFile(ledgerPath(s.dir), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
 		return nil, err
 	}
-	if f.store, err = store.Connect(ctx, s.feeder.url()); err != nil {
+	if f.store, err = store.Connect(ctx, s.url(s.feeder)); err != nil {
 		return nil, errors.Join(err, f.ledger.Close())
 	}
 	f.store.Redis().AddHook(s.history.Withhold(s.options.Seed, 0.01))
@@ -120,6 +120,23 @@ func (f *feed) try(ctx context.Context, job jobs.Job) (jobs.Handle, error) {
 		e.Outcome = history.OK
 	}
 	return handle, errors.Join(err, f.stage.history.Add(e))
+}
+
+// again sends every accepted job once more.
+func (f *feed) again(ctx context.Context) {
+	var calls sync.WaitGroup
+	for i := range f.stage.options.Workflows {
+		if job := f.job(i); f.knows(job.Key) {
+			calls.Go(func() { f.enqueue(ctx, job) })
+		}
+	}
+	calls.Wait()
+}
+
+func (f *feed) knows(key string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.accepted[key]
 }
 
 // accept writes a key down when it is new.

@@ -23,7 +23,7 @@ func (s *stage) judge(ctx context.Context, r *Report, keys []string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkEffects(r, infos); err != nil {
+	if err := s.checkEffects(r, s.kept(infos)); err != nil {
 		return err
 	}
 	drift, err := s.drift(ctx)
@@ -35,8 +35,12 @@ func (s *stage) judge(ctx context.Context, r *Report, keys []string) error {
 	if err != nil {
 		return err
 	}
-	s.checkHistory(ctx, r, events, infos)
-	r.found("bytes that losses of power took", int(s.redis.cut))
+	if s.pair == nil {
+		s.checkHistory(ctx, r, events, infos)
+		r.found("bytes that losses of power took", int(s.redis.cut))
+	} else {
+		s.counters.add(unanswered, trace(events).unanswered)
+	}
 	s.counters.judge(r)
 	return nil
 }

@@ -102,6 +102,12 @@ func leastDuration(o Options) time.Duration { return o.Freeze + 26*time.Second }
 // minima says how often each fault must have happened: three quarters of the
 // plan, at least once.
 func minima(o Options) []Count {
+	if o.Replicated {
+		return []Count{
+			{Name: unanswered, Minimum: o.Workflows / 20}, {Name: duplicates, Minimum: o.Workflows / 2},
+			{Name: failovers, Minimum: 2}, {Name: lostTail, Minimum: 1},
+		}
+	}
 	planned := map[string]int{}
 	for _, l := range plan(o) {
 		for _, f := range l.faults {

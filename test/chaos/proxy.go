@@ -54,4 +54,8 @@ func (p *proxy) disturb(ctx context.Context, f fault) (bool, error) {
 	return true, nil
 }
 
-func (p *proxy) close() { p.inner.Stop() }
+func (p *proxy) close() {
+	if p != nil {
+		p.inner.Stop()
+	}
+}

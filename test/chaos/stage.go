@@ -30,8 +30,9 @@ type stage struct {
 	options  Options
 	dir      string
 	binary   string
-	redis    *server
-	services []*child
+	redis    *server // the primary
+	servers  []*server
+	services []*child          // and sentinels
 	urls     map[string]string // of the services
 	members  []*member         // workers, then schedulers
 	feeder   *proxy
@@ -40,12 +41,19 @@ type stage struct {
 	counters counters
 	failures chan error
 	ending   sync.Once
+
+	pair *pair           // of a replicated run
+	lost map[string]bool // jobs that its fail-overs took
 }
 
 func openStage(ctx context.Context, dir string, o Options) (*stage, error) {
 	redis.SetLogger(silent{}) // go-redis prints what it also returns
-	s := &stage{options: o, dir: dir, urls: map[string]string{}, counters: counters{n: map[string]int{}}, failures: make(chan error, 1000)}
-	for _, step := range []func(context.Context) error{s.prepare, s.startRedis, s.startServices, s.recruit} {
+	s := &stage{options: o, dir: dir, urls: map[string]string{}, counters: counters{n: map[string]int{}}, lost: map[string]bool{}, failures: make(chan error, 1000)}
+	start := s.startRedis
+	if o.Replicated {
+		start = s.startPair
+	}
+	for _, step := range []func(context.Context) error{s.prepare, start, s.startServices, s.recruit} {
 		if err := step(ctx); err != nil {
 			s.close()
 			return nil, err
@@ -80,11 +88,20 @@ func (s *stage) startRedis(ctx context.Context) error {
 	if s.options.Mutant == MutantFsync {
 		fsync = "no"
 	}
-	if s.redis, err = startServer(ctx, s.dir, "redis", shim, fsync); err != nil {
+	if s.redis, err = s.startServer(ctx, "redis", shim, fsync); err != nil {
 		return err
 	}
 	s.store, err = store.Connect(ctx, "redis://"+s.redis.addr()+"/0")
 	return err
+}
+
+// startServer starts a redis-server that ends with the stage.
+func (s *stage) startServer(ctx context.Context, name, shim, fsync string, args ...string) (*server, error) {
+	r, err := startServer(ctx, s.dir, name, shim, fsync, args...)
+	if r != nil {
+		s.servers = append(s.servers, r)
+	}
+	return r, err
 }
 
 func (s *stage) startServices(ctx context.Context) error {
@@ -147,10 +164,10 @@ func (s *stage) environ(more ...string) []string {
 
 const schedulers = 2
 
-// recruit makes the workers and schedulers, each behind a proxy of its own.
+// recruit makes the workers and schedulers, and the way to Redis of each.
 func (s *stage) recruit(context.Context) error {
 	var err error
-	if s.feeder, err = startProxy("feeder", s.redis.addr()); err != nil {
+	if s.feeder, err = s.way("feeder"); err != nil {
 		return err
 	}
 	environ := s.environ("CHAOS_HISTORY="+historyPath(s.dir), "CHAOS_UNANSWERED=0.01")
@@ -162,13 +179,29 @@ func (s *stage) recruit(context.Context) error {
 		if i >= s.options.Workers {
 			m.name, m.args, m.jumps = fmt.Sprintf("scheduler-%d", i-s.options.Workers), []string{"scheduler"}, false
 		}
-		if m.proxy, err = startProxy(m.name, s.redis.addr()); err != nil {
+		if m.proxy, err = s.way(m.name); err != nil {
 			return err
 		}
-		m.args = append(m.args, "--redis-url", m.proxy.url(), "--log-level", "warn")
+		m.args = append(m.args, "--redis-url", s.url(m.proxy), "--log-level", "warn")
 		s.members = append(s.members, m)
 	}
 	return nil
+}
+
+// way returns the proxy that someone reaches Redis by. Sentinels name addresses, so
+// that there is none in a replicated run.
+func (s *stage) way(name string) (*proxy, error) {
+	if s.pair != nil {
+		return nil, nil
+	}
+	return startProxy(name, s.redis.addr())
+}
+
+func (s *stage) url(p *proxy) string {
+	if s.pair != nil {
+		return s.pair.url()
+	}
+	return p.url()
 }
 
 func (s *stage) workers() []*member { return s.members[:s.options.Workers] }
@@ -182,14 +215,12 @@ func (s *stage) close() {
 		for _, c := range s.services {
 			c.kill()
 		}
-		if s.feeder != nil {
-			s.feeder.close()
-		}
+		s.feeder.close()
 		if s.store != nil {
 			s.store.Close()
 		}
-		if s.redis != nil {
-			s.redis.close()
+		for _, server := range s.servers {
+			server.close()
 		}
 		if s.history != nil {
 			s.history.Close()
@@ -214,13 +245,20 @@ func (s *stage) play(ctx context.Context, report *Report) error {
 	defer ledger.close()
 	var feeding sync.WaitGroup
 	feeding.Go(func() { ledger.feed(ctx) })
-	s.harm(ctx)
+	if s.pair != nil {
+		s.failOvers(ctx, ledger)
+	} else {
+		s.harm(ctx)
+	}
 	s.logf("faults are over; waiting for the rest")
 	quiet := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, s.options.Settle)
 	defer cancel()
 	ledger.finish(bounded)
 	feeding.Wait()
+	if s.pair != nil {
+		ledger.again(bounded) // the producer's part after a loss
+	}
 	left := s.awaitEnd(bounded, ledger.keys())
 	s.logf("settled after %v; %d jobs not ended", time.Since(quiet).Round(time.Millisecond), left)
 	report.found("ms from the last fault to the last job", int(time.Since(quiet).Milliseconds()))

@@ -25,6 +25,7 @@ func run() int {
 	flag.DurationVar(&o.Freeze, "freeze", 10*time.Second, "how long Redis is frozen")
 	flag.DurationVar(&o.Settle, "settle", 3*time.Minute, "how long all may take to end after the faults")
 	flag.StringVar(&o.Mutant, "mutant", "", "token or fsync: break that, and exit 0 only if the run finds it")
+	flag.BoolVar(&o.Replicated, "replicated", false, "the run with sentinels and fail-overs instead")
 	flag.BoolVar(&o.Keep, "keep", false, "keep the files of a good run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
