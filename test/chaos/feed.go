@@ -26,12 +26,12 @@ type feed struct {
 
 	mu       sync.Mutex
 	ledger   *os.File
-	accepted map[string]bool
+	accepted map[string]string // key to incarnation
 	order    []string
 }
 
 func (s *stage) openFeed(ctx context.Context) (*feed, error) {
-	f := &feed{stage: s, accepted: map[string]bool{}, giveUp: make(chan struct{})}
+	f := &feed{stage: s, accepted: map[string]string{}, giveUp: make(chan struct{})}
 	var err error
 	if f.sample, err = orders.Sample(); err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (f *feed) enqueue(ctx context.Context, job jobs.Job) {
 			if handle.Duplicate {
 				f.stage.counters.add(duplicates, 1)
 			}
-			f.stage.fail(f.accept(job.Key))
+			f.stage.fail(f.accept(handle))
 			return
 		}
 		if !errors.Is(err, jobs.ErrUnavailable) {
@@ -122,39 +122,39 @@ func (f *feed) try(ctx context.Context, job jobs.Job) (jobs.Handle, error) {
 	return handle, errors.Join(err, f.stage.history.Add(e))
 }
 
-// again sends every accepted job once more.
+// again sends every job once more.
 func (f *feed) again(ctx context.Context) {
 	var calls sync.WaitGroup
 	for i := range f.stage.options.Workflows {
-		if job := f.job(i); f.knows(job.Key) {
-			calls.Go(func() { f.enqueue(ctx, job) })
-		}
+		calls.Go(func() { f.enqueue(ctx, f.job(i)) })
 	}
 	calls.Wait()
 }
 
-func (f *feed) knows(key string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.accepted[key]
-}
-
 // accept writes a key down when it is new.
-func (f *feed) accept(key string) error {
+func (f *feed) accept(h jobs.Handle) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.accepted[key] {
+	if f.accepted[h.Key] != "" {
 		return nil
 	}
-	if _, err := f.ledger.WriteString(key + "\n"); err != nil {
+	if _, err := fmt.Fprintln(f.ledger, h.Key, h.Incarnation); err != nil {
 		return err
 	}
 	if err := f.ledger.Sync(); err != nil {
 		return err
 	}
-	f.accepted[key] = true
-	f.order = append(f.order, key)
+	f.accepted[h.Key] = h.Incarnation
+	f.order = append(f.order, h.Key)
 	return nil
+}
+
+// replaced reports that a job is not the one that was accepted under its key: that
+// one was lost, and the producer has sent the key again since.
+func (f *feed) replaced(info jobs.Info) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.accepted[info.Key] != info.Incarnation
 }
 
 // keys are what was accepted, in order.

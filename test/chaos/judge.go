@@ -14,7 +14,8 @@ import (
 )
 
 // judge compares what was written down outside of Redis with what Redis has.
-func (s *stage) judge(ctx context.Context, r *Report, keys []string) error {
+func (s *stage) judge(ctx context.Context, r *Report, f *feed) error {
+	keys := f.keys()
 	r.found("accepted", len(keys))
 	if len(keys) < s.options.Workflows {
 		r.problem("%d of %d workflows were accepted", len(keys), s.options.Workflows)
@@ -23,7 +24,7 @@ func (s *stage) judge(ctx context.Context, r *Report, keys []string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkEffects(r, s.kept(infos)); err != nil {
+	if err := s.checkEffects(r, s.kept(r, f, infos)); err != nil {
 		return err
 	}
 	drift, err := s.drift(ctx)
@@ -73,6 +74,27 @@ func (s *stage) jobs(ctx context.Context, r *Report, keys []string) (map[string]
 	r.mustNot("jobs that did not end", stuck)
 	r.mustNot("jobs that ended otherwise than completed", failed)
 	return infos, nil
+}
+
+// kept are the jobs that are still the ones that were accepted. A fail-over may lose
+// others: what was done for those is done again, under the keys of a new
+// incarnation.
+func (s *stage) kept(r *Report, f *feed, infos map[string]jobs.Info) map[string]jobs.Info {
+	kept := map[string]jobs.Info{}
+	var lost []string
+	for key, info := range infos {
+		if f.replaced(info) {
+			lost = append(lost, key)
+		} else {
+			kept[key] = info
+		}
+	}
+	if s.pair == nil {
+		r.mustNot("accepted jobs lost and accepted again", lost)
+	} else {
+		s.counters.add(lostTail, len(lost))
+	}
+	return kept
 }
 
 func describe(info jobs.Info) string {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/store"
 )
 
@@ -145,18 +143,18 @@ func awaitLinked(ctx context.Context, replica *server) error {
 
 // failOvers lets the primary fail twice while jobs flow. What was accepted while
 // its replica lagged behind is lost.
-func (s *stage) failOvers(ctx context.Context, f *feed) {
+func (s *stage) failOvers(ctx context.Context) {
 	began := time.Now()
 	for n := range 2 {
 		sleep(ctx, s.options.Duration*time.Duration(1+2*n)/5-time.Since(began))
-		s.fail(s.failOver(ctx, f))
+		s.fail(s.failOver(ctx))
 	}
 	sleep(ctx, s.options.Duration-time.Since(began))
 }
 
 // failOver lets the replica fall behind, kills the primary, and waits until the
 // replica has taken its place and the old primary follows it.
-func (s *stage) failOver(ctx context.Context, f *feed) error {
+func (s *stage) failOver(ctx context.Context) error {
 	p := s.pair
 	old, heir := p.servers[p.primary], p.servers[1-p.primary]
 	// A password that the primary does not know keeps the replica from coming back.
@@ -167,7 +165,6 @@ func (s *stage) failOver(ctx context.Context, f *feed) error {
 		return err
 	}
 	sleep(ctx, tail)
-	accepted := f.keys()
 	old.kill()
 	err := await(ctx, 30*time.Second, func(ctx context.Context) error {
 		info, err := heir.rdb.Info(ctx, "replication").Result()
@@ -182,36 +179,8 @@ func (s *stage) failOver(ctx context.Context, f *feed) error {
 	s.counters.add(failovers, 1)
 	p.primary = 1 - p.primary
 	s.redis = heir
-	if err := s.countLoss(ctx, accepted); err != nil {
-		return err
-	}
 	if err := errors.Join(heir.rdb.ConfigSet(ctx, "masterauth", "").Err(), old.start(ctx)); err != nil {
 		return err
 	}
 	return awaitLinked(ctx, old)
-}
-
-// countLoss finds out by the ledger what a fail-over took.
-func (s *stage) countLoss(ctx context.Context, accepted []string) error {
-	for _, key := range accepted {
-		n, err := s.redis.rdb.Exists(ctx, "asynq:{"+queue+"}:t:"+key).Result()
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			s.counters.add(lostTail, 1)
-			s.lost[key] = true
-		}
-	}
-	return nil
-}
-
-// kept are the jobs that no fail-over lost: what was done for the others is done
-// again, under the keys of a new incarnation.
-func (s *stage) kept(infos map[string]jobs.Info) map[string]jobs.Info {
-	kept := maps.Clone(infos)
-	for key := range s.lost {
-		delete(kept, key)
-	}
-	return kept
 }

@@ -67,9 +67,6 @@ func (r *Report) Write(w io.Writer) {
 	for _, p := range append(r.Problems[:len(r.Problems):len(r.Problems)], r.Seldom...) {
 		fmt.Fprintf(w, "\nPROBLEM: %s\n", p)
 	}
-	if r.Dir != "" {
-		fmt.Fprintf(w, "\nfiles: %s\n", r.Dir)
-	}
 }
 
 // counters count faults as they happen.

@@ -41,14 +41,12 @@ type stage struct {
 	counters counters
 	failures chan error
 	ending   sync.Once
-
-	pair *pair           // of a replicated run
-	lost map[string]bool // jobs that its fail-overs took
+	pair     *pair // of a replicated run
 }
 
 func openStage(ctx context.Context, dir string, o Options) (*stage, error) {
 	redis.SetLogger(silent{}) // go-redis prints what it also returns
-	s := &stage{options: o, dir: dir, urls: map[string]string{}, counters: counters{n: map[string]int{}}, lost: map[string]bool{}, failures: make(chan error, 1000)}
+	s := &stage{options: o, dir: dir, urls: map[string]string{}, counters: counters{n: map[string]int{}}, failures: make(chan error, 1000)}
 	start := s.startRedis
 	if o.Replicated {
 		start = s.startPair
@@ -246,7 +244,7 @@ func (s *stage) play(ctx context.Context, report *Report) error {
 	var feeding sync.WaitGroup
 	feeding.Go(func() { ledger.feed(ctx) })
 	if s.pair != nil {
-		s.failOvers(ctx, ledger)
+		s.failOvers(ctx)
 	} else {
 		s.harm(ctx)
 	}
@@ -276,7 +274,7 @@ func (s *stage) play(ctx context.Context, report *Report) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return s.judge(ctx, report, ledger.keys())
+	return s.judge(ctx, report, ledger)
 }
 
 // awaitEnd waits until every job has ended, and returns how many have not.

@@ -37,6 +37,9 @@ func run() int {
 		return 1
 	}
 	report.Write(os.Stdout)
+	if report.Dir != "" {
+		fmt.Fprintln(os.Stderr, "files:", report.Dir)
+	}
 	good := report.Good()
 	if o.Mutant != "" {
 		good = len(report.Problems) > 0
