@@ -5,6 +5,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -80,6 +81,10 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	defer s.close()
 	err = s.play(ctx, &report)
 	report.Took = time.Since(began)
+	if ctx.Err() != nil {
+		s.close()
+		return report, errors.Join(context.Cause(ctx), os.RemoveAll(dir))
+	}
 	if err != nil {
 		return report, fmt.Errorf("chaos (files in %s): %w", dir, err)
 	}

@@ -6,6 +6,7 @@ out=$1
 bad=0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
 go build -o "$work/chaos" ./test/chaos/cmd/chaos || exit 1
 
 # play TITLE FLAGS… runs once and adds a section.

@@ -264,7 +264,7 @@ func (s *stage) play(ctx context.Context, report *Report) error {
 	crew.Wait()
 	var ends sync.WaitGroup
 	for _, m := range s.members {
-		ends.Go(func() { s.fail(m.end(true)) })
+		ends.Go(func() { s.fail(m.end(ctx.Err() == nil)) })
 	}
 	ends.Wait()
 	close(s.failures)

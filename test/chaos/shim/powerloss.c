@@ -1,7 +1,8 @@
 // powerloss: what a loss of power would leave of redis-server's files. Preloaded
 // into it, this writes for each file how long it was when its last fsync or
 // fdatasync began, to $POWERLOSS_DIR/<name of the file>. After a SIGKILL the file is
-// cut to that length.
+// cut to that length. A sync takes 2 ms longer than it would, as on a disk, so that
+// power is also lost in the middle of one.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -32,6 +33,7 @@ static int synced(const char *call, int fd) {
 	int (*sync)(int) = (int (*)(int))dlsym(RTLD_NEXT, call);
 	struct stat s;
 	int known = fstat(fd, &s) == 0 && S_ISREG(s.st_mode);
+	usleep(2000);
 	int result = sync(fd);
 	if (result == 0 && known) note(fd, s.st_size);
 	return result;
