@@ -173,9 +173,9 @@ func (s *stage) recruit(context.Context) error {
 		environ = append(environ, "ORDERS_"+strings.ToUpper(name)+"_URL="+url)
 	}
 	for i := range s.options.Workers + schedulers {
-		m := &member{name: fmt.Sprintf("worker-%d", i), args: []string{"example", "worker", "--concurrency", "16", "--shutdown-timeout", "15s"}, environ: environ, jumps: true}
+		m := &member{name: fmt.Sprintf("worker-%d", i), args: []string{"example", "worker", "--shutdown-timeout", "15s"}, environ: environ, jumps: true}
 		if i >= s.options.Workers {
-			m.name, m.args, m.jumps = fmt.Sprintf("scheduler-%d", i-s.options.Workers), []string{"scheduler"}, false
+			m = &member{name: fmt.Sprintf("scheduler-%d", i-s.options.Workers), args: []string{"scheduler"}, environ: environ}
 		}
 		if m.proxy, err = s.way(m.name); err != nil {
 			return err
@@ -228,40 +228,54 @@ func (s *stage) close() {
 
 // play runs the whole thing, up to the judgement.
 func (s *stage) play(ctx context.Context, report *Report) error {
+	f, err := s.openFeed(ctx)
+	if err != nil {
+		return err
+	}
+	defer f.close()
 	running, end := context.WithCancel(ctx)
-	defer end()
-	var crew sync.WaitGroup
+	var crew, feeding sync.WaitGroup
 	defer crew.Wait()
 	defer end()
 	for i, m := range s.members {
 		crew.Go(func() { m.run(running, s, s.options.Seed+uint64(i)) })
 	}
-	ledger, err := s.openFeed(ctx)
-	if err != nil {
-		return err
-	}
-	defer ledger.close()
-	var feeding sync.WaitGroup
-	feeding.Go(func() { ledger.feed(ctx) })
+	feeding.Go(func() { f.feed(ctx) })
 	if s.pair != nil {
 		s.failOvers(ctx)
 	} else {
 		s.harm(ctx)
 	}
-	s.logf("faults are over; waiting for the rest")
-	quiet := time.Now()
-	bounded, cancel := context.WithTimeout(ctx, s.options.Settle)
-	defer cancel()
-	ledger.finish(bounded)
-	feeding.Wait()
-	if s.pair != nil {
-		ledger.again(bounded) // the producer's part after a loss
-	}
-	left := s.awaitEnd(bounded, ledger.keys())
-	s.logf("settled after %v; %d jobs not ended", time.Since(quiet).Round(time.Millisecond), left)
-	report.found("ms from the last fault to the last job", int(time.Since(quiet).Milliseconds()))
+	s.settle(ctx, report, f, &feeding)
 	end()
 	crew.Wait()
+	s.dismiss(ctx, report)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return s.judge(ctx, report, f)
+}
+
+// settle waits until every job is accepted and has ended, or for long enough.
+func (s *stage) settle(ctx context.Context, report *Report, f *feed, feeding *sync.WaitGroup) {
+	s.logf("faults are over; waiting for the rest")
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, s.options.Settle)
+	defer cancel()
+	f.finish(ctx)
+	feeding.Wait()
+	if s.pair != nil {
+		f.again(ctx) // the producer's part after a loss
+	}
+	left := s.awaitEnd(ctx, f.keys())
+	took := time.Since(began)
+	s.logf("settled after %v; %d jobs not ended", took.Round(time.Millisecond), left)
+	report.found("ms from the last fault to the last job", int(took.Milliseconds()))
+}
+
+// dismiss ends workers and schedulers, and notes what was wrong with them and with
+// the run.
+func (s *stage) dismiss(ctx context.Context, report *Report) {
 	var ends sync.WaitGroup
 	for _, m := range s.members {
 		ends.Go(func() { s.fail(m.end(ctx.Err() == nil)) })
@@ -271,10 +285,6 @@ func (s *stage) play(ctx context.Context, report *Report) error {
 	for err := range s.failures {
 		report.problem("%v", err)
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return s.judge(ctx, report, ledger)
 }
 
 // awaitEnd waits until every job has ended, and returns how many have not.
