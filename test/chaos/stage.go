@@ -168,7 +168,13 @@ func (s *stage) recruit(context.Context) error {
 	if s.feeder, err = s.way("feeder"); err != nil {
 		return err
 	}
-	environ := s.environ("CHAOS_HISTORY="+historyPath(s.dir), "CHAOS_UNANSWERED=0.01")
+	// What the mode asks for beyond the files (a password, a limit of memory) is not
+	// set here, and for a mutant not even that.
+	mode := "strict"
+	if s.pair != nil {
+		mode = "replicated"
+	}
+	environ := s.environ("CHAOS_HISTORY="+historyPath(s.dir), "CHAOS_UNANSWERED=0.01", "PERDURE_DURABILITY="+mode, "PERDURE_ALLOW_UNSAFE_REDIS=true")
 	for name, url := range s.urls {
 		environ = append(environ, "ORDERS_"+strings.ToUpper(name)+"_URL="+url)
 	}
