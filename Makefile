@@ -5,9 +5,10 @@ SHELL := /bin/sh
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS   := -X github.com/perdure/perdure/internal/cli.Version=$(VERSION)
 TESTFLAGS ?=
+CHAOSFLAGS ?=
 BENCHTIME ?= 1s
 
-.PHONY: help build dev test redis fmt lint vuln bench crash drill clean
+.PHONY: help build dev test redis fmt lint vuln bench crash drill chaos chaos-mutants soak clean
 
 help: ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +44,16 @@ crash: redis ## kill workers mid-step, 200 times, and measure until their jobs r
 
 drill: build redis ## play the promises for real and show the evidence
 	bin/perdure drill
+
+chaos: redis ## 2,000 workflows under every fault, some four minutes; CHAOSFLAGS='-seed 7 -duration 10m' for others
+	go run ./test/chaos/cmd/chaos $(CHAOSFLAGS)
+
+chaos-mutants: redis ## prove that chaos can fail: without the token check, and without fsync
+	go run ./test/chaos/cmd/chaos -workflows 400 -duration 60s -freeze 5s -settle 30s -mutant token
+	go run ./test/chaos/cmd/chaos -workflows 400 -duration 60s -freeze 5s -settle 30s -mutant fsync
+
+soak: redis ## chaos in full, with fail-overs and mutants, some twenty minutes; writes docs/chaos.md
+	sh test/chaos/soak.sh docs/chaos.md
 
 clean: ## remove what was built; the data of make dev in .perdure stays
 	rm -rf bin

@@ -34,10 +34,11 @@ var mayImport = map[string][]string{
 	"internal/redistest":   {},
 	"internal/archtest":    {},
 	"internal/drill":       {"jobs", "store", "examples/orders", "internal/devredis", "internal/delivery"},
+	"internal/history":     {"jobs", "worker", "internal/delivery"},
 	"internal/bench":       {"jobs", "store", "worker", "scheduler", "internal/delivery"},
 	"internal/cli": {
 		"jobs", "store", "worker", "scheduler", "deadletter", "ops", "examples/orders", "internal/delivery",
-		"internal/httprequest", "internal/devredis", "internal/doctor", "internal/drill", "internal/bench",
+		"internal/httprequest", "internal/devredis", "internal/doctor", "internal/drill", "internal/bench", "internal/history",
 	},
 
 	".":           {"internal/cli", "jobs", "store", "worker", "scheduler"},

@@ -88,16 +88,3 @@ func (a *App) exampleService() *cobra.Command {
 	c.Flags().StringVar(&ledger, "ledger", "", "file of effects")
 	return c
 }
-
-func (a *App) exampleWorker() *cobra.Command {
-	c := &cobra.Command{
-		Use: "worker", Short: "Run a worker of the order example", Args: exactly(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runWorker(cmd, append(orders.ServicesFromEnv().Handlers(), drill.Handlers()...))
-		},
-	}
-	a.settings.workerFlags(c.Flags())
-	a.settings.keeperFlags(c.Flags())
-	a.settings.durabilityFlags(c.Flags())
-	return c
-}

@@ -28,6 +28,7 @@ import (
 // does.
 type process struct {
 	store   *store.Store
+	works   worker.Store // what the worker uses: the store
 	metrics *prometheus.Registry
 	parts   []part
 	first   func(ctx context.Context) error // before any part runs; nil: nothing
@@ -40,7 +41,7 @@ type part struct {
 }
 
 func (a *App) newProcess(s *store.Store) *process {
-	p := &process{store: s, metrics: prometheus.NewRegistry()}
+	p := &process{store: s, works: s, metrics: prometheus.NewRegistry()}
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return p
 }
@@ -99,7 +100,7 @@ func (a *App) runWorker(cmd *cobra.Command, handlers []jobs.Handler) error {
 func (a *App) addWorker(p *process, handlers []jobs.Handler) error {
 	o := a.workerOptions(handlers)
 	o.Registerer = p.metrics
-	w, err := worker.New(p.store, o)
+	w, err := worker.New(p.works, o)
 	if err != nil {
 		return err
 	}
