@@ -83,6 +83,7 @@ var broken = []struct {
 	{"scripts say what they take", "store/lua/a.lua", "-- a: does.\n-- Returns 1.\nreturn 1\n", "does not mention KEYS"},
 	{"scripts say what they take", "store/lua/b.lua", luaHeader + luaBody, "the first line is not"},
 	{"scripts say what they take", "store/lua/a.lua", luaHeader + luaBody + "redis.pcall('GET', KEYS[1])\n", "pcall"},
+	{"scripts say what they take", "store/lua/a.lua", luaHeader + luaBody + "redis.pcall('HMGET', KEYS[1], 'a')\n", ""},
 	{"scripts say what they take", "store/lua/a.lua", luaHeader + luaBody + "f(unpack(g(1, 2)))\n", "unpack without bounds"},
 	{"scripts say what they take", "store/lua/a.lua", luaHeader + luaBody + "f(unpack(g(1, 2), 1, 500))\n", ""},
 	{"scripts say what they take", "store/lua/a.lua", luaHeader + luaBody + "-- no pcall, no KEYS[7]\n", ""},

@@ -225,7 +225,7 @@ func TestDrillKeepsEveryPromise(t *testing.T) {
 	var report struct {
 		Passed, Failed, Skipped int
 	}
-	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 0 || report.Passed != 9 || report.Failed != 0 || report.Skipped != 1 {
+	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 0 || report.Passed != 10 || report.Failed != 0 || report.Skipped != 1 {
 		t.Fatalf("exit %d, %v: %s %s", code, err, out, errs)
 	}
 	if left := client.DBSize(t.Context()).Val(); left != 0 {
