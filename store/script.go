@@ -3,10 +3,14 @@ package store
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/perdure/perdure/jobs"
 )
 
 //go:embed lua/*.lua
@@ -64,6 +68,18 @@ func (s *Store) run(ctx context.Context, name string, keys []string, args ...any
 		return nil, fmt.Errorf("script %s: %w", name, unreachable(err))
 	}
 	return reply, nil
+}
+
+// surely makes a call again while its outcome is unknown, three times in all. The
+// call must be one that may be executed twice: a read, or a script that knows what
+// it has done.
+func surely[T any](ctx context.Context, call func() (T, error)) (T, error) {
+	for try := 1; ; try++ {
+		answer, err := call()
+		if try == 3 || !errors.Is(err, jobs.ErrUnavailable) || !sleep(ctx, time.Duration(try)*50*time.Millisecond) {
+			return answer, err
+		}
+	}
 }
 
 // runCode executes a script that answers with one number.
