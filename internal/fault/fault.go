@@ -16,13 +16,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// When says at which point a call fails.
+// When says at which point a call goes wrong.
 type When string
 
-// The points.
+// The points. A call that is executed twice does not fail.
 const (
 	Before When = "before" // it is never sent
 	After  When = "after"  // it is executed, and its answer is lost
+	Twice  When = "twice"  // it is executed twice, and its second answer is the one that is seen
 )
 
 // Options say what fails at random, and how calls are named. The zero value fails
@@ -31,6 +32,7 @@ type Options struct {
 	Seed   uint64                  // the same calls in the same order fail the same way
 	Before float64                 // share of all calls that are never sent, 0 to 1
 	After  float64                 // share of all calls whose answer is lost, 0 to 1
+	Twice  float64                 // share of all calls that are executed twice, 0 to 1
 	Script func(sha string) string // names a script by its SHA-1, "" where it is unknown; nil: none has a name
 }
 
@@ -39,6 +41,7 @@ type Count struct {
 	Calls  int // all of them, failed ones included
 	Before int // never sent
 	After  int // executed, answer lost
+	Twice  int // executed twice
 }
 
 // Error is what a failed call returns. It matches the error of the network that it
@@ -64,7 +67,7 @@ func (e *Error) Unwrap() error { return e.err }
 //
 // A script goes by its own name, or by "evalsha" when it has none, however it is
 // sent; any other call goes by its command's name in lower case. Of a pipeline each
-// command is counted, and all fail together when one is to. What a client sends to
+// command is counted, and all go wrong together when one is to. What a client sends to
 // set a connection up never fails and is not counted.
 type Hook struct {
 	options Options
@@ -123,6 +126,7 @@ func (h *Hook) Total() Count {
 		total.Calls += count.Calls
 		total.Before += count.Before
 		total.After += count.After
+		total.Twice += count.Twice
 	}
 	return total
 }
@@ -149,16 +153,21 @@ func (h *Hook) call(ctx context.Context, cmds []redis.Cmder, send func() error) 
 	if setsUp(cmds[0]) {
 		return send()
 	}
-	failure := h.draw(cmds)
-	if failure == nil || failure.When == After {
+	name, when := h.draw(cmds)
+	if when != Before {
 		err := send()
 		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			h.undo(failure, cmds[0])
+			h.undo(cmds[0], when)
+			return err
 		}
-		if failure == nil || redis.HasErrorPrefix(err, "NOSCRIPT") {
+		if when == "" {
 			return err
 		}
 	}
+	if when == Twice {
+		return send()
+	}
+	failure := &Error{Name: name, When: when, err: h.network(when)}
 	for _, cmd := range cmds {
 		cmd.SetErr(failure)
 	}
@@ -167,40 +176,46 @@ func (h *Hook) call(ctx context.Context, cmds []redis.Cmder, send func() error) 
 
 // undo takes a call back that Redis did not execute because it does not have the
 // script yet: its fate is that of the next one, which brings the text.
-func (h *Hook) undo(failure *Error, cmd redis.Cmder) {
+func (h *Hook) undo(cmd redis.Cmder, when When) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	name := h.name(cmd)
-	count := h.counts[name]
-	count.Calls--
-	if failure != nil {
-		count.After--
-		h.plan(name, count.Calls+1, After)
+	h.count(name, when, -1)
+	if when != "" {
+		h.plan(name, h.counts[name].Calls+1, when)
 	}
-	h.counts[name] = count
 }
 
-// draw counts the commands and says how they fail, if they do.
-func (h *Hook) draw(cmds []redis.Cmder) *Error {
+// draw counts the commands and says how they go wrong and because of which, if
+// they do.
+func (h *Hook) draw(cmds []redis.Cmder) (name string, when When) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var failure *Error
 	for _, cmd := range cmds {
-		name := h.name(cmd)
-		count := h.counts[name]
-		count.Calls++
-		when := h.fate(name, count.Calls)
-		if failure == nil && when != "" {
-			failure = &Error{Name: name, When: when, err: h.network(when)}
-			if when == Before {
-				count.Before++
-			} else {
-				count.After++
-			}
+		its := h.name(cmd)
+		fate := h.fate(its, h.counts[its].Calls+1)
+		if when != "" {
+			fate = "" // one is enough for all
 		}
-		h.counts[name] = count
+		if h.count(its, fate, 1); fate != "" {
+			name, when = its, fate
+		}
 	}
-	return failure
+	return name, when
+}
+
+func (h *Hook) count(name string, when When, n int) {
+	count := h.counts[name]
+	count.Calls += n
+	switch when {
+	case Before:
+		count.Before += n
+	case After:
+		count.After += n
+	case Twice:
+		count.Twice += n
+	}
+	h.counts[name] = count
 }
 
 // fate is what is to happen to a call: what was planned for it, or else chance.
@@ -214,16 +229,20 @@ func (h *Hook) fate(name string, number int) When {
 		return Before
 	case drawn < h.options.Before+h.options.After:
 		return After
+	case drawn < h.options.Before+h.options.After+h.options.Twice:
+		return Twice
 	}
 	return ""
 }
 
 // network returns an error as the network would.
 func (h *Hook) network(when When) error {
-	switch {
-	case when == Before:
+	if when == Before {
 		return &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
-	case h.random.IntN(2) == 0:
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.random.IntN(2) == 0 {
 		return io.EOF
 	}
 	return &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}

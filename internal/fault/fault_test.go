@@ -50,18 +50,19 @@ func TestPlannedFaults(t *testing.T) {
 	ctx := t.Context()
 	h.Fail("incr", 2, fault.Before)
 	h.Fail("incr", 3, fault.After)
-	for i, want := range []fault.When{"", fault.Before, fault.After, ""} {
-		switch err := rdb.Incr(ctx, "n").Err(); {
-		case want != "":
+	h.Fail("incr", 4, fault.Twice)
+	for i, want := range []fault.When{"", fault.Before, fault.After, fault.Twice, ""} {
+		switch n, err := rdb.Incr(ctx, "n").Result(); {
+		case want == fault.Twice && n != 4, (want == "" || want == fault.Twice) && err != nil:
+			t.Fatalf("call %d: %d, %v", i+1, n, err)
+		case want == fault.Before, want == fault.After:
 			failed(t, err, "incr", want)
-		case err != nil:
-			t.Fatalf("call %d: %v", i+1, err)
 		}
 	}
-	if n, err := rdb.Get(ctx, "n").Int(); err != nil || n != 3 {
-		t.Errorf("%d executed, %v; want 3: all but the one that failed before", n, err)
+	if n, err := rdb.Get(ctx, "n").Int(); err != nil || n != 5 {
+		t.Errorf("%d executed, %v; want 5: one never, one twice", n, err)
 	}
-	if got, want := h.Counts()["incr"], (fault.Count{Calls: 4, Before: 1, After: 1}); got != want {
+	if got, want := h.Counts()["incr"], (fault.Count{Calls: 5, Before: 1, After: 1, Twice: 1}); got != want {
 		t.Errorf("counts %+v, want %+v", got, want)
 	}
 	h.Fail("incr", 1, fault.Before)
@@ -161,7 +162,7 @@ func TestBlockingCallsFail(t *testing.T) {
 
 // outcomes sends calls and returns how each came back.
 func outcomes(t *testing.T, seed uint64, calls int) ([]fault.When, fault.Count, int) {
-	rdb, h := hooked(t, fault.Options{Seed: seed, Before: 0.2, After: 0.3})
+	rdb, h := hooked(t, fault.Options{Seed: seed, Before: 0.2, After: 0.3, Twice: 0.1})
 	var all []fault.When
 	for range calls {
 		var injected *fault.Error
@@ -197,11 +198,11 @@ func TestRandomFaultsFollowTheirSeed(t *testing.T) {
 	if same != calls || differ == 0 {
 		t.Errorf("%d of %d alike by the same seed, %d unlike by another", same, calls, differ)
 	}
-	if count.Calls != calls || executed != calls-count.Before {
+	if count.Calls != calls || executed != calls-count.Before+count.Twice {
 		t.Errorf("%d executed of %+v", executed, count)
 	}
-	if count.Before < 150 || count.Before > 250 || count.After < 240 || count.After > 360 {
-		t.Errorf("%+v, want about 200 before and 300 after", count)
+	if count.Before < 150 || count.Before > 250 || count.After < 240 || count.After > 360 || count.Twice < 60 || count.Twice > 140 {
+		t.Errorf("%+v, want about 200 before, 300 after and 100 twice", count)
 	}
 }
 
