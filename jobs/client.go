@@ -27,7 +27,8 @@ type Client interface {
 	Wait(ctx context.Context, queue, key string) (Info, error)
 	// Cancel ends a job that has not ended: at once when it is not running, else
 	// at its next step. ErrConflict: it has ended in another way. ErrUnavailable:
-	// the outcome is not known; it is safe to repeat.
+	// the outcome is not known; it is safe to repeat. StateUnknown: decided, and the
+	// job could not be read after it.
 	Cancel(ctx context.Context, queue, key string, decision Decision) (Info, error)
 	// Signal hands a signal to a job, which keeps it until it waits for it
 	// ([Await]). Sending one of the same id again changes nothing. ErrConflict: the

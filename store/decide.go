@@ -33,8 +33,8 @@ func (s *Store) Cancel(ctx context.Context, queue, key string, by jobs.Decision)
 
 // Replay returns a quarantined job to its queue with a fresh count of attempts:
 // from the failed step, or from the start with every step forgotten. ErrConflict:
-// it is not quarantined, or its message cannot be read, so that no worker could
-// run it.
+// it is not quarantined, or its message cannot be read, so that no worker could run
+// it. StateUnknown: done, and the job could not be read after it.
 func (s *Store) Replay(ctx context.Context, queue, key string, fromStart bool, by jobs.Decision) (jobs.Info, error) {
 	if err := by.Check(); err != nil {
 		return jobs.Info{}, err
@@ -112,12 +112,22 @@ func (s *Store) decide(ctx context.Context, verb, queue, key string, script func
 			}
 			return info, fmt.Errorf("%s %s/%s, which is %s: %w", verb, queue, key, info.State, jobs.ErrConflict)
 		case code > 0 && verb != "discard":
-			return s.Get(ctx, queue, key)
+			return s.decided(ctx, queue, key), nil
 		case code > 0:
 			return jobs.Info{}, nil
 		}
 	}
 	return jobs.Info{}, fmt.Errorf("%s %s/%s: it changes too fast; try again: %w", verb, queue, key, jobs.ErrConflict)
+}
+
+// decided returns the job after a decision was taken: that stands, also when the
+// job is gone already or cannot be read now.
+func (s *Store) decided(ctx context.Context, queue, key string) jobs.Info {
+	info, err := s.Get(ctx, queue, key)
+	if err != nil {
+		return jobs.Info{Queue: queue, Key: key, State: jobs.StateUnknown}
+	}
+	return info
 }
 
 // field returns one field of a job's record, or redis.Nil.
