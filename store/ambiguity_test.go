@@ -217,7 +217,7 @@ func TestADecisionSentAgainLateIsTakenOnce(t *testing.T) {
 			f.wantCode("replay", 1, keys, "k", f.field("k", "msg"), f.field("k", "msg"), "failed", "ada", "because")
 		}, quarantineAgain},
 		{"discard", deadJob, func(f *fixture) {
-			keys := []string{taskKey("q", "k"), archivedKey("q"), deadKey("q"), eventsKey("q"), taskKey("q", "k"), decided}
+			keys := []string{taskKey("q", "k"), archivedKey("q"), deadKey("q"), eventsKey("q"), taskKey("q", "k"), forgottenKey("q"), decided}
 			f.wantCode("discard", 1, keys, "k", "ada", "because")
 		}, func(f *fixture) { f.quarantined("k") }},
 		{"cancel", run, func(f *fixture) {

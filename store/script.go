@@ -74,13 +74,18 @@ func (s *Store) run(ctx context.Context, name string, keys []string, args ...any
 // call must be one that may be executed twice: a read, or a script that knows what
 // it has done.
 func surely[T any](ctx context.Context, call func() (T, error)) (T, error) {
-	for try := 1; ; try++ {
+	for _, wait := range betweenTries {
 		answer, err := call()
-		if try == 3 || !errors.Is(err, jobs.ErrUnavailable) || !sleep(ctx, time.Duration(try)*50*time.Millisecond) {
+		if !errors.Is(err, jobs.ErrUnavailable) || !sleep(ctx, wait) {
 			return answer, err
 		}
 	}
+	return call()
 }
+
+// betweenTries is short before the second: a connection that was cut is the usual
+// cause, and a new one mends it.
+var betweenTries = []time.Duration{5 * time.Millisecond, 150 * time.Millisecond}
 
 // runCode executes a script that answers with one number.
 func (s *Store) runCode(ctx context.Context, name string, keys []string, args ...any) (int64, error) {
