@@ -22,10 +22,13 @@ type Client interface {
 	// List returns a page of jobs.
 	List(ctx context.Context, query Query) (Page, error)
 	// Wait returns the job once it has ended (completed, cancelled or
-	// quarantined), or the context's error with the job as it stands then.
+	// quarantined), or the context's error with the job as it stands then. It goes
+	// on while Redis is away for less than half a minute.
 	Wait(ctx context.Context, queue, key string) (Info, error)
 	// Cancel ends a job that has not ended: at once when it is not running, else
-	// at its next step. ErrConflict: it has ended in another way.
+	// at its next step. ErrConflict: it has ended in another way. ErrUnavailable:
+	// the outcome is not known; it is safe to repeat. StateUnknown: decided, and the
+	// job could not be read after it.
 	Cancel(ctx context.Context, queue, key string, decision Decision) (Info, error)
 	// Signal hands a signal to a job, which keeps it until it waits for it
 	// ([Await]). Sending one of the same id again changes nothing. ErrConflict: the

@@ -145,7 +145,9 @@ func (c *census) slice(ctx context.Context, p place, queue string, at uint64) (k
 
 func (c *census) hash(p place, key string) uint64 { return maphash.String(c.seed, p.state+" "+key) }
 
-// entries judges the entries of a place whose job does not say that it is there.
+// entries judges the entries of a place whose job does not say that it is there,
+// and those that a slice of a list has twice. (A second entry further away is
+// dropped by the claim that meets it, or does not fit any more when the job ends.)
 func (c *census) entries(ctx context.Context, p place, queue string, keys []string) error {
 	views, err := c.glance(ctx, queue, keys)
 	if err != nil || len(keys) == 0 {
@@ -157,9 +159,12 @@ func (c *census) entries(ctx context.Context, p place, queue string, keys []stri
 			return err
 		}
 	}
+	seen := map[string]bool{}
 	for i, v := range views {
+		twice := p.list && seen[keys[i]]
+		seen[keys[i]] = true
 		fits := v.state == p.state || p.index && v.state == "pending"
-		if !v.there || !fits || p.list && p.state == "active" && !owned[i] {
+		if !v.there || !fits || twice || p.list && p.state == "active" && !owned[i] {
 			if err := c.judge(ctx, queue, keys[i]); err != nil {
 				return err
 			}

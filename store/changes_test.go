@@ -14,6 +14,8 @@ cancel 1 asked before, retrying by now
 +asynq:{q}:completed k=<time>
 +asynq:{q}:t:k p:end=cancelled
 +asynq:{q}:t:k p:exp=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:can
 -asynq:{q}:t:k p:due
@@ -23,6 +25,8 @@ cancel 1 paused
 +asynq:{q}:completed k=<time>
 +asynq:{q}:t:k p:end=cancelled
 +asynq:{q}:t:k p:exp=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 0=cancel k by ada: because
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
@@ -35,6 +39,8 @@ cancel 1 pending
 +asynq:{q}:completed k=<time>
 +asynq:{q}:t:k p:end=cancelled
 +asynq:{q}:t:k p:exp=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 0=cancel k by ada: because
 -asynq:{q}:pending
 -asynq:{q}:t:k pending_since
@@ -44,6 +50,8 @@ cancel 1 quarantined and run now
 +asynq:{q}:completed k=<time>
 +asynq:{q}:t:k p:end=cancelled
 +asynq:{q}:t:k p:exp=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 1=cancel k by ada: because
 -asynq:{q}:pending
 -asynq:{q}:t:k p:dead
@@ -54,6 +62,8 @@ cancel 1 retrying
 +asynq:{q}:completed k=<time>
 +asynq:{q}:t:k p:end=cancelled
 +asynq:{q}:t:k p:exp=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 0=cancel k by ada: because
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
@@ -61,6 +71,8 @@ cancel 1 retrying
 
 cancel 2
 +asynq:{q}:t:k p:can=ada: because
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=2
 +perdure:{q}:events 0=cancel k by ada: because
 
 cancelled 1
@@ -99,6 +111,8 @@ complete 1
 ~asynq:{q}:t:k state=completed
 
 discard 1
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 1=discard k by ada: because
 +perdure:{q}:forgotten=1
 -asynq:{q}:archived k
@@ -278,23 +292,33 @@ await 0
 
 hold 1 pause
 +asynq:{q}:paused=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 0=pause queue  by ada: because
 +perdure:{q}:holds operator=ada: because
 
 hold 1 pause after foreign resume
 +asynq:{q}:paused=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 1=pause queue  by ada: because
 
 hold 1 resume
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 1=resume queue  by ada: because
 -asynq:{q}:paused
 -perdure:{q}:holds operator
 
 hold 1 resume foreign
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 0=resume queue  by ada: because
 -asynq:{q}:paused
 
 hold 3
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=3
 +perdure:{q}:events 2=resume queue  by ada: because
 -perdure:{q}:holds operator
 
@@ -354,6 +378,8 @@ quarantine 1
 replay 1 failed
 +asynq:{q}:pending=k
 +asynq:{q}:t:k pending_since=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 1=replay k by ada: because
 -asynq:{q}:archived k
 -asynq:{q}:t:k p:att
@@ -364,6 +390,8 @@ replay 1 failed
 replay 1 start
 +asynq:{q}:pending=k
 +asynq:{q}:t:k pending_since=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 1=replay k by ada: because
 -asynq:{q}:archived k
 -asynq:{q}:t:k p:att

@@ -37,8 +37,8 @@ func (s *Store) Enqueue(ctx context.Context, job jobs.Job) (jobs.Handle, error) 
 	}
 	c := s.newCall(ctx, job)
 	var last error
-	for try := range 3 {
-		if try > 0 && !sleep(ctx, time.Duration(try)*50*time.Millisecond) {
+	for try := range 1 + len(betweenTries) {
+		if try > 0 && !sleep(ctx, betweenTries[try-1]) {
 			break
 		}
 		_, err := s.asynq.EnqueueContext(ctx, c.task, c.options...)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -17,7 +18,7 @@ func (s *Store) Cancel(ctx context.Context, queue, key string, by jobs.Decision)
 	if err := by.Check(); err != nil {
 		return jobs.Info{}, err
 	}
-	return s.decide(ctx, "cancel", queue, key, func(m *message, msg []byte) (int64, error) {
+	return s.decide(ctx, "cancel", queue, key, func(m *message, msg []byte, decided string) (int64, error) {
 		kept, stored := time.Duration(0), msg
 		if m != nil { // else it ends as it is
 			kept = time.Duration(m.Retention) * time.Second
@@ -25,15 +26,15 @@ func (s *Store) Cancel(ctx context.Context, queue, key string, by jobs.Decision)
 		}
 		return s.runCode(ctx, "cancel", []string{
 			taskKey(queue, key), pendingKey(queue), scheduledKey(queue), retryKey(queue), completedKey(queue),
-			parkedKey(queue), eventsKey(queue), lockOf(queue, key, m), deadKey(queue),
+			parkedKey(queue), eventsKey(queue), lockOf(queue, key, m), deadKey(queue), decided,
 		}, key, msg, stored, keptSeconds(kept), by.Actor, by.Reason)
 	})
 }
 
 // Replay returns a quarantined job to its queue with a fresh count of attempts:
 // from the failed step, or from the start with every step forgotten. ErrConflict:
-// it is not quarantined, or its message cannot be read, so that no worker could
-// run it.
+// it is not quarantined, or its message cannot be read, so that no worker could run
+// it. StateUnknown: done, and the job could not be read after it.
 func (s *Store) Replay(ctx context.Context, queue, key string, fromStart bool, by jobs.Decision) (jobs.Info, error) {
 	if err := by.Check(); err != nil {
 		return jobs.Info{}, err
@@ -42,13 +43,13 @@ func (s *Store) Replay(ctx context.Context, queue, key string, fromStart bool, b
 	if fromStart {
 		from = "start"
 	}
-	return s.decide(ctx, "replay", queue, key, func(m *message, msg []byte) (int64, error) {
+	return s.decide(ctx, "replay", queue, key, func(m *message, msg []byte, decided string) (int64, error) {
 		if m == nil {
 			return 0, errUnreadable
 		}
 		_, stored := revised(msg, func(m *message) { m.Retried, m.ErrorMsg = 0, "" })
 		return s.runCode(ctx, "replay", []string{
-			taskKey(queue, key), pendingKey(queue), archivedKey(queue), deadKey(queue), eventsKey(queue),
+			taskKey(queue, key), pendingKey(queue), archivedKey(queue), deadKey(queue), eventsKey(queue), decided,
 		}, key, msg, stored, from, by.Actor, by.Reason)
 	})
 }
@@ -63,9 +64,9 @@ func (s *Store) Discard(ctx context.Context, queue, key string, by jobs.Decision
 	if err != nil {
 		return before, err
 	}
-	_, err = s.decide(ctx, "discard", queue, key, func(m *message, _ []byte) (int64, error) {
+	_, err = s.decide(ctx, "discard", queue, key, func(m *message, _ []byte, decided string) (int64, error) {
 		return s.runCode(ctx, "discard", []string{
-			taskKey(queue, key), archivedKey(queue), deadKey(queue), eventsKey(queue), lockOf(queue, key, m), forgottenKey(queue),
+			taskKey(queue, key), archivedKey(queue), deadKey(queue), eventsKey(queue), lockOf(queue, key, m), forgottenKey(queue), decided,
 		}, key, by.Actor, by.Reason)
 	})
 	return before, err
@@ -83,19 +84,22 @@ func (unreadable) Error() string {
 func (unreadable) Is(target error) bool { return target == jobs.ErrConflict }
 
 // decide runs a script that compares the message it was given with the stored
-// one, again while someone else changes it in between, and returns the job after.
-// The message is nil when it cannot be read.
-func (s *Store) decide(ctx context.Context, verb, queue, key string, script func(*message, []byte) (int64, error)) (jobs.Info, error) {
+// one, again while someone else changes it in between or its outcome is unknown,
+// and returns the job after. By the decision's own key the script knows whether it
+// was taken already, so that it is taken and recorded once. The message is nil when
+// it cannot be read.
+func (s *Store) decide(ctx context.Context, verb, queue, key string, script func(*message, []byte, string) (int64, error)) (jobs.Info, error) {
+	decided := decidedKey(queue, rand.Text())
 	for range 10 {
-		data, err := s.rdb.HGet(ctx, taskKey(queue, key), "msg").Bytes()
+		data, err := s.field(ctx, queue, key, "msg")
 		if err == redis.Nil {
 			return jobs.Info{}, fmt.Errorf("%s %s/%s: %w", verb, queue, key, jobs.ErrNotFound)
 		}
 		if err != nil {
-			return jobs.Info{}, fmt.Errorf("%s %s/%s: %w", verb, queue, key, unreachable(err))
+			return jobs.Info{}, fmt.Errorf("%s %s/%s: %w", verb, queue, key, err)
 		}
 		m, _ := readMessage(key, data)
-		code, err := script(m, data)
+		code, err := surely(ctx, func() (int64, error) { return script(m, data, decided) })
 		switch {
 		case err != nil:
 			return jobs.Info{}, fmt.Errorf("%s %s/%s: %w", verb, queue, key, err)
@@ -108,7 +112,7 @@ func (s *Store) decide(ctx context.Context, verb, queue, key string, script func
 			}
 			return info, fmt.Errorf("%s %s/%s, which is %s: %w", verb, queue, key, info.State, jobs.ErrConflict)
 		case code > 0 && verb != "discard":
-			return s.Get(ctx, queue, key)
+			return s.decided(ctx, queue, key), nil
 		case code > 0:
 			return jobs.Info{}, nil
 		}
@@ -116,15 +120,33 @@ func (s *Store) decide(ctx context.Context, verb, queue, key string, script func
 	return jobs.Info{}, fmt.Errorf("%s %s/%s: it changes too fast; try again: %w", verb, queue, key, jobs.ErrConflict)
 }
 
+// decided returns the job after a decision was taken: that stands, also when the
+// job is gone already or cannot be read now.
+func (s *Store) decided(ctx context.Context, queue, key string) jobs.Info {
+	info, err := s.Get(ctx, queue, key)
+	if err != nil {
+		return jobs.Info{Queue: queue, Key: key, State: jobs.StateUnknown}
+	}
+	return info
+}
+
+// field returns one field of a job's record, or redis.Nil.
+func (s *Store) field(ctx context.Context, queue, key, field string) ([]byte, error) {
+	return surely(ctx, func() ([]byte, error) {
+		data, err := s.rdb.HGet(ctx, taskKey(queue, key), field).Bytes()
+		return data, unreachable(err)
+	})
+}
+
 // Entry returns what the quarantine keeps of a job besides the job itself.
 func (s *Store) Entry(ctx context.Context, queue, key string) (delivery.Entry, error) {
 	var entry delivery.Entry
-	data, err := s.rdb.HGet(ctx, taskKey(queue, key), "p:dead").Bytes()
+	data, err := s.field(ctx, queue, key, "p:dead")
 	if err == redis.Nil {
 		return entry, fmt.Errorf("quarantine entry of %s/%s: %w", queue, key, jobs.ErrNotFound)
 	}
 	if err != nil {
-		return entry, fmt.Errorf("quarantine entry of %s/%s: %w", queue, key, unreachable(err))
+		return entry, fmt.Errorf("quarantine entry of %s/%s: %w", queue, key, err)
 	}
 	return entry, json.Unmarshal(data, &entry)
 }
@@ -147,12 +169,18 @@ func (s *Store) hold(ctx context.Context, verb, queue string, by jobs.Decision) 
 	if err := by.Check(); err != nil {
 		return 0, err
 	}
-	known, err := s.rdb.SIsMember(ctx, queuesKey, queue).Result()
+	known, err := surely(ctx, func() (bool, error) {
+		known, err := s.rdb.SIsMember(ctx, queuesKey, queue).Result()
+		return known, unreachable(err)
+	})
 	if err != nil {
-		return 0, fmt.Errorf("%s queue %s: %w", verb, queue, unreachable(err))
+		return 0, fmt.Errorf("%s queue %s: %w", verb, queue, err)
 	}
 	if !known {
 		return 0, fmt.Errorf("%s queue %s: queue is not known: %w", verb, queue, jobs.ErrNotFound)
 	}
-	return s.runCode(ctx, "hold", []string{pausedKey(queue), holdsKey(queue), eventsKey(queue)}, verb, "operator", by.Actor, by.Reason)
+	keys := []string{pausedKey(queue), holdsKey(queue), eventsKey(queue), decidedKey(queue, rand.Text())}
+	return surely(ctx, func() (int64, error) {
+		return s.runCode(ctx, "hold", keys, verb, "operator", by.Actor, by.Reason)
+	})
 }

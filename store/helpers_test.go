@@ -174,6 +174,7 @@ func (f *fixture) dump() keyspace {
 var (
 	dayText   = regexp.MustCompile(`\d{4}-\d\d-\d\d`)
 	timeText  = regexp.MustCompile(`\b\d{10,19}\b`)
+	nonceText = regexp.MustCompile(`:decided:\w+`)
 	jsonField = regexp.MustCompile(`^([-~+]\S+ (msg|p:dead|f:\d+))=(?s:.*)$`)
 )
 
@@ -195,7 +196,7 @@ func changes(a, b keyspace) []string {
 	}
 	for i, line := range all {
 		line = jsonField.ReplaceAllString(line, "$1")
-		all[i] = timeText.ReplaceAllString(dayText.ReplaceAllString(line, "<day>"), "<time>")
+		all[i] = timeText.ReplaceAllString(dayText.ReplaceAllString(nonceText.ReplaceAllString(line, ":decided:<nonce>"), "<day>"), "<time>")
 	}
 	slices.Sort(all)
 	return all

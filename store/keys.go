@@ -55,6 +55,9 @@ func eventsKey(queue string) string       { return ownKey(queue, "events") }    
 func holdsKey(queue string) string        { return ownKey(queue, "holds") }      // hash: reasons why the queue is paused
 func ownerKey(queue, owner string) string { return ownKey(queue, "own:"+owner) } // hash: key to token
 
+// decidedKey is a string of one decision: what its script answered, for ten minutes.
+func decidedKey(queue, nonce string) string { return ownKey(queue, "decided:"+nonce) }
+
 const (
 	ownersKey = "perdure:owners" // zset: owner by its last beat (ms)
 	kindsKey  = "perdure:kinds"  // hash: kind to what workers say of it

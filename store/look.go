@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -16,7 +17,7 @@ import (
 
 // Get implements [jobs.Client].
 func (s *Store) Get(ctx context.Context, queue, key string) (jobs.Info, error) {
-	infos, err := s.fetch(ctx, queue, []string{key})
+	infos, err := surely(ctx, func() ([]jobs.Info, error) { return s.fetch(ctx, queue, []string{key}) })
 	if err != nil {
 		return jobs.Info{}, fmt.Errorf("get %s/%s: %w", queue, key, err)
 	}
@@ -75,12 +76,12 @@ func (s *Store) Unreadable(ctx context.Context, queue, key string) ([]byte, erro
 
 // message returns a job's message and its bytes; m is nil when they cannot be read.
 func (s *Store) message(ctx context.Context, queue, key string) (m *message, data []byte, err error) {
-	data, err = s.rdb.HGet(ctx, taskKey(queue, key), "msg").Bytes()
+	data, err = s.field(ctx, queue, key, "msg")
 	if err == redis.Nil {
 		return nil, nil, fmt.Errorf("message of %s/%s: %w", queue, key, jobs.ErrNotFound)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("message of %s/%s: %w", queue, key, unreachable(err))
+		return nil, nil, fmt.Errorf("message of %s/%s: %w", queue, key, err)
 	}
 	if m, err = readMessage(key, data); err != nil {
 		return nil, data, nil
@@ -88,13 +89,22 @@ func (s *Store) message(ctx context.Context, queue, key string) (m *message, dat
 	return m, data, nil
 }
 
+// outage is how long Redis may be away while a wait goes on: the jobs go on too
+// once it is back.
+const outage = 30 * time.Second
+
 // Wait implements [jobs.Client]. It looks again and again, at first every 20 ms
 // and then up to four times a second.
 func (s *Store) Wait(ctx context.Context, queue, key string) (jobs.Info, error) {
+	seen := time.Now()
 	for pause := 20 * time.Millisecond; ; pause = min(pause*3/2, 250*time.Millisecond) {
 		info, err := s.Get(ctx, queue, key)
-		if err != nil && !over(ctx) || info.State.Ended() {
+		away := errors.Is(err, jobs.ErrUnavailable) && time.Since(seen) < outage
+		if err != nil && !over(ctx) && !away || info.State.Ended() {
 			return info, err
+		}
+		if !away {
+			seen = time.Now()
 		}
 		if !sleep(ctx, pause) {
 			info, _ := s.Get(context.WithoutCancel(ctx), queue, key)

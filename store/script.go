@@ -3,10 +3,14 @@ package store
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/perdure/perdure/jobs"
 )
 
 //go:embed lua/*.lua
@@ -65,6 +69,23 @@ func (s *Store) run(ctx context.Context, name string, keys []string, args ...any
 	}
 	return reply, nil
 }
+
+// surely makes a call again while its outcome is unknown, three times in all. The
+// call must be one that may be executed twice: a read, or a script that knows what
+// it has done.
+func surely[T any](ctx context.Context, call func() (T, error)) (T, error) {
+	for _, wait := range betweenTries {
+		answer, err := call()
+		if !errors.Is(err, jobs.ErrUnavailable) || !sleep(ctx, wait) {
+			return answer, err
+		}
+	}
+	return call()
+}
+
+// betweenTries is short before the second: a connection that was cut is the usual
+// cause, and a new one mends it.
+var betweenTries = []time.Duration{5 * time.Millisecond, 150 * time.Millisecond}
 
 // runCode executes a script that answers with one number.
 func (s *Store) runCode(ctx context.Context, name string, keys []string, args ...any) (int64, error) {

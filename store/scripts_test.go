@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/rand"
 	"fmt"
 	"regexp"
 	"slices"
@@ -90,7 +91,7 @@ func cancelCode(f *fixture, message string) any {
 	m, _ := decodeMessage([]byte(message))
 	code, err := f.runCode(f.ctx, "cancel", []string{
 		taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), completedKey("q"), parkedKey("q"), eventsKey("q"),
-		lockOf("q", "k", m), deadKey("q"),
+		lockOf("q", "k", m), deadKey("q"), decidedKey("q", rand.Text()),
 	}, "k", message, message, 600, "ada", "because")
 	f.ok(err)
 	return code
@@ -103,22 +104,24 @@ func replay(from string) func(f *fixture, _ any) any {
 }
 
 func replayCode(f *fixture, message, from string) any {
-	code, err := f.runCode(f.ctx, "replay", []string{taskKey("q", "k"), pendingKey("q"), archivedKey("q"), deadKey("q"), eventsKey("q")},
+	code, err := f.runCode(f.ctx, "replay", []string{taskKey("q", "k"), pendingKey("q"), archivedKey("q"), deadKey("q"), eventsKey("q"),
+		decidedKey("q", rand.Text())},
 		"k", message, message, from, "ada", "because")
 	f.ok(err)
 	return code
 }
 
 func discard(f *fixture, _ any) any {
-	code, err := f.runCode(f.ctx, "discard", []string{taskKey("q", "k"), archivedKey("q"), deadKey("q"), eventsKey("q"), taskKey("q", "k"), forgottenKey("q")},
-		"k", "ada", "because")
+	code, err := f.runCode(f.ctx, "discard", []string{taskKey("q", "k"), archivedKey("q"), deadKey("q"), eventsKey("q"), taskKey("q", "k"), forgottenKey("q"),
+		decidedKey("q", rand.Text())}, "k", "ada", "because")
 	f.ok(err)
 	return code
 }
 
 func hold(verb, reason string) func(f *fixture, _ any) any {
 	return func(f *fixture, _ any) any {
-		code, err := f.runCode(f.ctx, "hold", []string{pausedKey("q"), holdsKey("q"), eventsKey("q")}, verb, reason, "ada", "because")
+		code, err := f.runCode(f.ctx, "hold", []string{pausedKey("q"), holdsKey("q"), eventsKey("q"), decidedKey("q", rand.Text())},
+			verb, reason, "ada", "because")
 		f.ok(err)
 		return code
 	}

@@ -95,8 +95,12 @@ func (s *Store) register(ctx context.Context, queue string) error {
 	if _, ok := s.known.Load(queue); ok {
 		return nil
 	}
-	if err := s.rdb.SAdd(ctx, queuesKey, queue).Err(); err != nil {
-		return fmt.Errorf("register queue %s: %w", queue, unreachable(err))
+	_, err := surely(ctx, func() (int64, error) {
+		added, err := s.rdb.SAdd(ctx, queuesKey, queue).Result()
+		return added, unreachable(err)
+	})
+	if err != nil {
+		return fmt.Errorf("register queue %s: %w", queue, err)
 	}
 	s.known.Store(queue, true)
 	return nil

@@ -40,8 +40,10 @@ func (s *Store) Signal(ctx context.Context, queue, key string, signal jobs.Signa
 	if signal.ID == "" {
 		signal.ID = rand.Text()
 	}
-	code, err := s.runCode(ctx, "signal", []string{taskKey(queue, key), retryKey(queue), parkedKey(queue), pendingKey(queue), eventsKey(queue)},
-		key, signal.Name, signal.ID, signal.Data, actorOr(signal.Actor), signal.Reason, maxFields)
+	keys := []string{taskKey(queue, key), retryKey(queue), parkedKey(queue), pendingKey(queue), eventsKey(queue)}
+	code, err := surely(ctx, func() (int64, error) {
+		return s.runCode(ctx, "signal", keys, key, signal.Name, signal.ID, signal.Data, actorOr(signal.Actor), signal.Reason, maxFields)
+	})
 	if err == nil {
 		err = signalled(code, signal.Name)
 	}

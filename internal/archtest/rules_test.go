@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"internal/devredis":    {},
 	"internal/doctor":      {"jobs"},
 	"internal/redistest":   {},
+	"internal/fault":       {},
 	"internal/archtest":    {},
 	"internal/drill":       {"jobs", "store", "examples/orders", "internal/devredis", "internal/delivery"},
 	"internal/history":     {"jobs", "worker", "internal/delivery"},

@@ -2,12 +2,15 @@
 -- KEYS[1] asynq:{q}:t:<key>     KEYS[2] asynq:{q}:pending    KEYS[3] asynq:{q}:scheduled   KEYS[4] asynq:{q}:retry
 -- KEYS[5] asynq:{q}:completed   KEYS[6] perdure:{q}:parked   KEYS[7] perdure:{q}:events
 -- KEYS[8] the task's unique lock, or KEYS[1] when it has none   KEYS[9] perdure:{q}:dead
+-- KEYS[10] perdure:{q}:decided:<nonce> of this decision
 -- ARGV[1] key   ARGV[2] the message as it was read   ARGV[3] the message to store   ARGV[4] retention in seconds
 -- ARGV[5] actor   ARGV[6] reason
 -- Returns 1 cancelled; 2 asked (it is running); 3 was cancelled before, or was asked and still runs; 0 the message has
--- changed: read again; -1 no such job; -3 it has ended in another way.
+-- changed: read again; -1 no such job; -3 it has ended in another way. Sent twice, what it answered before.
 -- p:exp is there once a job has ended, also while asynq's "run now" has put it back among the pending. A job that was
 -- asked to stop and waits by now is cancelled at once; that decision is on record already.
+local before = taken(KEYS[10])
+if before then return before end
 local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:end', 'p:can', 'p:exp')
 if not had[1] then return -1 end
 if had[3] == 'cancelled' then return 3 end
@@ -17,7 +20,7 @@ if had[1] ~= ARGV[2] then return 0 end
 if not had[4] then decision(KEYS[7], 'cancel', ARGV[1], ARGV[5], ARGV[6]) end
 if had[2] == 'active' then
   redis.call('HSET', KEYS[1], 'p:can', ARGV[5] .. ': ' .. ARGV[6])
-  return 2
+  return took(KEYS[10], 2)
 end
 local now = clock()
 local expires = now + tonumber(ARGV[4])
@@ -30,4 +33,4 @@ if KEYS[8] ~= KEYS[1] and redis.call('GET', KEYS[8]) == ARGV[1] then redis.call(
 redis.call('ZADD', KEYS[5], expires, ARGV[1])
 redis.call('HDEL', KEYS[1], 'p:due', 'p:wait', 'p:waits', 'pending_since', 'p:dead', 'p:can')
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'completed', 'p:exp', expires, 'p:end', 'cancelled')
-return 1
+return took(KEYS[10], 1)

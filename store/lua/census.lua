@@ -7,8 +7,8 @@
 -- ARGV[1] key   ARGV[2] the token that the caller has read, or ''   ARGV[3] entry of a job that others have archived
 -- ARGV[4] lease in seconds
 -- Returns the names of what was wrong, none when nothing was: 'gone' (entries without a job; it was deleted elsewhere, or
--- lost), 'rest' (a hash without a message), 'unowned' (running for nobody), 'lease', 'misplaced' (in no place, in several
--- or in the wrong one), 'state', 'index' (one of perdure's), 'archived elsewhere'. {'again'}: the token has changed.
+-- lost), 'rest' (a hash without a message), 'unowned' (running for nobody), 'lease', 'misplaced' (in no place, in several,
+-- twice in one or in the wrong one), 'state', 'index' (one of perdure's), 'archived elsewhere'. {'again'}: the token has changed.
 local key, wrong = ARGV[1], {}
 local zsets = {scheduled = KEYS[4], retry = KEYS[5], archived = KEYS[6], completed = KEYS[7]}
 local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:tok', 'p:due', 'p:wait', 'p:dead', 'p:exp', 'group')
@@ -17,8 +17,12 @@ local now, now_ms, now_ns = clock()
 
 local places, n = {}, 0
 local function found(place) places[place] = true; n = n + 1 end
-if redis.call('LPOS', KEYS[2], key) then found('pending') end
-if redis.call('LPOS', KEYS[3], key) then found('active') end
+local lists, more = {pending = KEYS[2], active = KEYS[3]}, {}
+for place, list in pairs(lists) do
+  local times = #redis.call('LPOS', list, key, 'COUNT', 0)
+  if times > 0 then found(place) end
+  more[place] = times - 1
+end
 for place, set in pairs(zsets) do
   if redis.call('ZSCORE', set, key) then found(place) end
 end
@@ -81,7 +85,7 @@ end
 if had[3] and not owned or state == 'active' and place == 'pending' then
   wrong[#wrong + 1] = 'unowned'
   redis.call('HDEL', KEYS[1], 'p:tok', 'p:alone')
-elseif n ~= 1 or not places[place] then
+elseif n ~= 1 or not places[place] or (more[place] or 0) > 0 then
   wrong[#wrong + 1] = 'misplaced'
 end
 if not places[place] then
@@ -93,6 +97,7 @@ if not places[place] then
   elseif place == 'completed' then redis.call('ZADD', KEYS[7], tonumber(had[7] or now + 86400), key) end
 end
 only(place)
+if (more[place] or 0) > 0 then redis.call('LREM', lists[place], more[place], key) end -- the one at the head of the queue stays
 if state ~= place then
   wrong[#wrong + 1] = 'state'
   redis.call('HSET', KEYS[1], 'state', place)

@@ -14,9 +14,10 @@ if redis.call('EXISTS', KEYS[2]) == 1 then return {now_ms, 'paused', 0, 0} end
 local status, dropped = 'empty', 0
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms, 'LIMIT', 0, 100)) do
   local task = KEYS[9] .. key
-  local had = redis.pcall('HMGET', task, 'msg', 'p:tok', 'p:row', 'p:run', 'p:inc')
-  if not had[1] or had[2] or not redis.call('ZSCORE', KEYS[5], key) then
-    redis.call('ZREM', KEYS[1], key) -- it has ended, or somebody woke it: the claim script parks it again
+  local had = redis.pcall('HMGET', task, 'msg', 'p:tok', 'p:row', 'p:run', 'p:inc', 'p:wait')
+  if not had[1] or had[2] or not string.find(had[6] or '', '^%d+ %d+ isolation ') or not redis.call('ZSCORE', KEYS[5], key) then
+    -- It has ended, or waits for something else by now, or somebody woke it: the claim script parks a suspect again.
+    redis.call('ZREM', KEYS[1], key)
     dropped = dropped + 1
   elseif ARGV[3] ~= '1' and tonumber(had[3] or 0) >= 4 then
     status = 'alone'

@@ -46,6 +46,18 @@ local function decision(events, what, key, actor, reason)
   redis.call('XADD', events, '*', 'what', what, 'key', key, 'actor', actor, 'reason', reason)
 end
 
+-- taken returns what this very decision has answered before, if it is sent again; its key is of no other decision.
+local function taken(decided)
+  local answer = redis.call('GET', decided)
+  return answer and tonumber(answer)
+end
+
+-- took keeps the answer of a decision for ten minutes, longer than anybody sends it again, and returns it.
+local function took(decided, answer)
+  redis.call('SET', decided, answer, 'EX', 600)
+  return answer
+end
+
 -- suspected parks a job among the suspects, which run one at a time in a process of their own, from ready_ms on. To
 -- asynq it is a retry in a day; whoever ends that wait early meets the claim script, which parks the job here again.
 -- The text that asynq's tools show is field 7 of the message; of a field that occurs twice the last one counts.

@@ -1,9 +1,12 @@
 -- replay: return a quarantined job to its queue, from the failed step or from the start. Key and incarnation stay.
 -- KEYS[1] asynq:{q}:t:<key>    KEYS[2] asynq:{q}:pending   KEYS[3] asynq:{q}:archived   KEYS[4] perdure:{q}:dead
--- KEYS[5] perdure:{q}:events
+-- KEYS[5] perdure:{q}:events   KEYS[6] perdure:{q}:decided:<nonce> of this decision
 -- ARGV[1] key   ARGV[2] the message as it was read   ARGV[3] the message to store   ARGV[4] 'failed' or 'start'
 -- ARGV[5] actor   ARGV[6] reason
--- Returns 1 back in the queue; 0 the message has changed: read again; -1 no such job; -3 it is not quarantined.
+-- Returns 1 back in the queue; 0 the message has changed: read again; -1 no such job; -3 it is not quarantined. Sent
+-- twice, what it answered before: also when the job runs again by then, or is quarantined again.
+local before = taken(KEYS[6])
+if before then return before end
 local had = redis.call('HMGET', KEYS[1], 'msg', 'state')
 if not had[1] then return -1 end
 if had[2] ~= 'archived' then return -3 end
@@ -22,4 +25,4 @@ end
 redis.call('HDEL', KEYS[1], 'p:dead', 'p:att', 'p:waits', 'p:cra', 'p:icr', 'p:blame')
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'pending', 'pending_since', now_ns)
 redis.call('LPUSH', KEYS[2], ARGV[1])
-return 1
+return took(KEYS[6], 1)
