@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/perdure/perdure/internal/cli"
+	"github.com/perdure/perdure/internal/doctor"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/scheduler"
 	"github.com/perdure/perdure/store"
@@ -34,7 +35,46 @@ type Client interface {
 // redis-sentinel://host:port,host:port/master or redis+cluster://host:port,….
 // It returns once Redis has answered; [jobs.ErrUnavailable] when it does not,
 // [jobs.ErrInvalid] for a url that cannot be read.
-func Connect(ctx context.Context, url string) (Client, error) { return store.Connect(ctx, url) }
+func Connect(ctx context.Context, url string, how ...Option) (Client, error) {
+	return open(ctx, url, chosen(how))
+}
+
+// Option says how much is relied on Redis; see docs/durability.md. Without one it
+// is the relaxed mode.
+type Option func(*reliance)
+
+type reliance struct {
+	mode        doctor.Mode
+	allowUnsafe bool
+}
+
+// Strict has [Work] refuse a Redis that may lose what it has accepted when the
+// power fails.
+func Strict() Option { return func(r *reliance) { r.mode = doctor.Strict } }
+
+// Replicated has [Work] refuse a Redis without replicas, and clients and workers
+// wait until a replica has what they enqueue and record. A call that none confirms
+// within a second matches [jobs.ErrUnavailable] and is safe to repeat.
+func Replicated() Option { return func(r *reliance) { r.mode = doctor.Replicated } }
+
+// AllowUnsafeRedis lets [Work] go on where it would refuse; it is logged as an
+// error.
+func AllowUnsafeRedis() Option { return func(r *reliance) { r.allowUnsafe = true } }
+
+func chosen(how []Option) reliance {
+	r := reliance{mode: doctor.Relaxed}
+	for _, option := range how {
+		option(&r)
+	}
+	return r
+}
+
+func open(ctx context.Context, url string, r reliance) (*store.Store, error) {
+	if r.mode == doctor.Replicated {
+		return store.Connect(ctx, url, store.Replicated(1, 0))
+	}
+	return store.Connect(ctx, url)
+}
 
 // WorkerOptions say how a worker runs; the zero value of each field has a default.
 type WorkerOptions = worker.Options
@@ -43,14 +83,19 @@ type WorkerOptions = worker.Options
 // ends; then it finishes or hands back what runs, and returns nil. It also does
 // what the scheduler does, so that nothing else has to run.
 //
+// It returns an error at once when this Redis does not keep what the options rely
+// on, naming each check that fails, its value, its bound and what to do, and goes
+// on checking while it runs.
+//
 // Jobs that two workers have died of run by themselves, so that they harm nobody
 // else: in a process of their own when Child says how to start this program again
 // up to this call, else alone in this one.
-func Work(ctx context.Context, url string, options WorkerOptions) error {
+func Work(ctx context.Context, url string, options WorkerOptions, how ...Option) error {
 	if worker.Isolated() {
 		return worker.ServeIsolated(options)
 	}
-	s, err := store.Connect(ctx, url)
+	r := chosen(how)
+	s, err := open(ctx, url, r)
 	if err != nil {
 		return err
 	}
@@ -63,14 +108,21 @@ func Work(ctx context.Context, url string, options WorkerOptions) error {
 	if err != nil {
 		return err
 	}
+	watch := doctor.New(s, doctor.Options{
+		Mode: r.mode, AllowUnsafe: r.allowUnsafe, Log: options.Log, Registerer: options.Registerer, OnChange: keeper.CensusNow,
+	})
+	if err := watch.Start(ctx); err != nil {
+		return fmt.Errorf("work: %w", err)
+	}
 	keeping, stop := context.WithCancel(ctx)
 	var keepers sync.WaitGroup
-	var kept error
+	var kept, watched error
 	keepers.Go(func() { kept = keeper.Run(keeping) })
+	keepers.Go(func() { watched = watch.Run(keeping) })
 	worked := w.Run(ctx)
 	stop()
 	keepers.Wait()
-	if err := errors.Join(worked, kept); err != nil {
+	if err := errors.Join(worked, kept, watched); err != nil {
 		return fmt.Errorf("work: %w", err)
 	}
 	return nil

@@ -45,6 +45,9 @@ func (s *Store) Enqueue(ctx context.Context, job jobs.Job) (jobs.Handle, error) 
 		if err == nil {
 			return s.handle(c, c.firstState(), false), nil
 		}
+		if last = err; unconfirmed(err) {
+			continue // it is there, and may be gone with the next fail-over
+		}
 		handle, known, found := s.resolve(ctx, c)
 		if known {
 			return handle, found

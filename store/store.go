@@ -49,22 +49,27 @@ func New(rdb, blocking redis.UniversalClient) *Store {
 // redis-sentinel://[user:password@]host:port,host:port/master/db or
 // redis+cluster://host:port,host:port. It answers only once Redis has answered,
 // or with an error that says what to look at.
-func Connect(ctx context.Context, url string) (*Store, error) {
+func Connect(ctx context.Context, url string, how ...Option) (*Store, error) {
 	options, err := parseURL(url)
 	if err != nil {
 		return nil, err
 	}
+	var c connection
+	for _, option := range how {
+		option(&c)
+	}
 	options.MaxRetries = -1 // a call whose outcome is unknown is decided here, not re-sent blindly
 	options.ContextTimeoutEnabled = true
 	options.PoolSize = max(options.PoolSize, 64)
-	rdb, blocking := redis.NewUniversalClient(options), redis.NewUniversalClient(options)
+	rdb, closeAll := c.connect(options)
+	blocking := redis.NewUniversalClient(options)
 	if err := rdb.Ping(ctx).Err(); err != nil {
-		rdb.Close()
+		closeAll()
 		blocking.Close()
 		return nil, fmt.Errorf("connect to %s: %w", redactURL(url), unreachable(err))
 	}
 	s := New(rdb, blocking)
-	s.close = func() error { return errors.Join(blocking.Close(), rdb.Close()) }
+	s.close = func() error { return errors.Join(blocking.Close(), closeAll()) }
 	return s, nil
 }
 

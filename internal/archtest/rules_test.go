@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 		"internal/httprequest", "internal/devredis", "internal/doctor", "internal/drill", "internal/bench", "internal/history",
 	},
 
-	".":           {"internal/cli", "jobs", "store", "worker", "scheduler"},
+	".":           {"internal/cli", "internal/doctor", "jobs", "store", "worker", "scheduler"},
 	"cmd/perdure": {"."},
 
 	"examples/orders":            {"jobs"},

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/perdure/perdure/internal/devredis"
+	"github.com/perdure/perdure/internal/doctor"
 	"github.com/perdure/perdure/internal/httprequest"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/store"
@@ -216,6 +217,9 @@ func (a *App) connect(ctx context.Context) (*store.Store, error) {
 		} else {
 			url = "redis://127.0.0.1:6379"
 		}
+	}
+	if a.settings.Durability == string(doctor.Replicated) {
+		return store.Connect(ctx, url, store.Replicated(1, 0))
 	}
 	return store.Connect(ctx, url)
 }
