@@ -133,7 +133,7 @@ func CheckResponse(resp *http.Response) error {
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		return nil
 	}
-	e := &HTTPError{Status: resp.StatusCode, RetryAfter: ParseRetryAfter(resp.Header.Get("Retry-After"))}
+	e := &HTTPError{Status: resp.StatusCode, RetryAfter: ParseRetryAfter(resp.Header)}
 	if resp.Request != nil && resp.Request.URL != nil {
 		u := *resp.Request.URL
 		u.User, u.RawQuery, u.Fragment = nil, "", ""
@@ -142,11 +142,12 @@ func CheckResponse(resp *http.Response) error {
 	return e
 }
 
-// ParseRetryAfter reads a Retry-After header, seconds or an HTTP date, bounded
-// to 24 h. Anything else is 0.
-func ParseRetryAfter(value string) time.Duration {
+// ParseRetryAfter reads Retry-After of a reply's header, seconds or an HTTP date,
+// bounded to 24 h. Anything else is 0. A date counts from the reply's own Date, so
+// that a wrong clock here does not matter; without one, from our time.
+func ParseRetryAfter(header http.Header) time.Duration {
 	const most = 24 * time.Hour
-	value = strings.TrimSpace(value)
+	value := strings.TrimSpace(header.Get("Retry-After"))
 	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
 		return time.Duration(min(max(seconds, 0), int64(most/time.Second))) * time.Second
 	}
@@ -154,7 +155,11 @@ func ParseRetryAfter(value string) time.Duration {
 	if err != nil {
 		return 0
 	}
-	return min(max(time.Until(at), 0), most)
+	from, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		from = time.Now()
+	}
+	return min(max(at.Sub(from), 0), most)
 }
 
 func byHTTP(err error) (Classification, bool) {

@@ -309,8 +309,19 @@ func TestParseRetryAfter(t *testing.T) {
 		{"Fri, 31 Dec 9999", 0, 0},
 	}
 	for _, test := range tests {
-		if got := jobs.ParseRetryAfter(test.value); got < test.least || got > test.most {
+		if got := jobs.ParseRetryAfter(http.Header{"Retry-After": {test.value}}); got < test.least || got > test.most {
 			t.Errorf("%q: %v is not from %v to %v", test.value, got, test.least, test.most)
+		}
+	}
+}
+
+func TestRetryAfterCountsFromTheDateOfTheReply(t *testing.T) {
+	t.Parallel()
+	for _, off := range []time.Duration{-25 * time.Hour, 0, 25 * time.Hour} {
+		sent := time.Now().Add(off)
+		header := http.Header{"Date": {sent.UTC().Format(http.TimeFormat)}, "Retry-After": {sent.Add(time.Minute).UTC().Format(http.TimeFormat)}}
+		if got := jobs.ParseRetryAfter(header); got != time.Minute {
+			t.Errorf("clock off by %v: wait %v", off, got)
 		}
 	}
 }
@@ -320,7 +331,7 @@ func FuzzParseRetryAfter(f *testing.F) {
 	f.Add("Fri, 31 Dec 9999 23:59:59 GMT")
 	f.Add("99999999999999999999")
 	f.Fuzz(func(t *testing.T, value string) {
-		if got := jobs.ParseRetryAfter(value); got < 0 || got > 24*time.Hour {
+		if got := jobs.ParseRetryAfter(http.Header{"Retry-After": {value}}); got < 0 || got > 24*time.Hour {
 			t.Errorf("%q: %v", value, got)
 		}
 	})

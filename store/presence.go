@@ -17,7 +17,12 @@ import (
 // servers (ServerInfo and WorkerInfo of asynq v0.26.0).
 func (s *Store) Announce(ctx context.Context, p delivery.Presence, stands time.Duration) error {
 	server, active := serverKey(p.Host, p.PID, p.ID), serverJobsKey(p.Host, p.PID, p.ID)
-	until := float64(s.now().Add(stands).Unix())
+	now, err := s.rdb.Time(ctx).Result() // our own clock may be off, and an idle worker has not seen Redis' yet
+	if err != nil {
+		return fmt.Errorf("announce worker: %w", unreachable(err))
+	}
+	s.sawTime(now.UnixMilli())
+	until := float64(now.Add(stands).Unix())
 	pipe := s.rdb.Pipeline()
 	pipe.ZAdd(ctx, serversKey, redis.Z{Score: until, Member: server})
 	pipe.ZAdd(ctx, workersKey, redis.Z{Score: until, Member: active})
@@ -28,7 +33,7 @@ func (s *Store) Announce(ctx context.Context, p delivery.Presence, stands time.D
 	for _, job := range p.Active {
 		args = append(args, job.Key, encodeActive(p, job))
 	}
-	_, err := s.runCode(ctx, "presence", []string{server, active}, args...)
+	_, err = s.runCode(ctx, "presence", []string{server, active}, args...)
 	return err
 }
 

@@ -26,7 +26,7 @@ func (w *Worker) beat(ctx context.Context) {
 			continue
 		default:
 			w.listed.Store(&owner)
-			w.healthy.Store(time.Now().UnixNano())
+			w.reached()
 		}
 		pause(ctx, w.options.Beat)
 	}

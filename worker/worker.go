@@ -170,7 +170,7 @@ type Worker struct {
 	wake     chan struct{} // a queue has become ready or a slot free
 	suspect  chan struct{} // a queue has suspects
 	queues   []*queue
-	healthy  atomic.Int64 // unix ns of the last successful beat
+	healthy  atomic.Pointer[time.Time] // of the last successful beat, by the clock that is never set
 
 	mu      sync.Mutex
 	running map[delivery.Hold]*attempt
@@ -219,10 +219,10 @@ func (w *Worker) ownerID() string { return *w.owner.Load() }
 // does not.
 func (w *Worker) Ready() error {
 	last := w.healthy.Load()
-	if last == 0 {
+	if last == nil {
 		return errors.New("worker has not reached redis yet")
 	}
-	if silent := time.Since(time.Unix(0, last)); silent > 10*w.options.Beat {
+	if silent := time.Since(*last); silent > 10*w.options.Beat {
 		return fmt.Errorf("worker has not reached redis for %v", silent.Round(time.Millisecond))
 	}
 	return nil
@@ -302,8 +302,14 @@ func (w *Worker) enlist(ctx context.Context) error {
 	if err := w.enter(ctx, w.ownerID()); err != nil {
 		return err
 	}
-	w.healthy.Store(time.Now().UnixNano())
+	w.reached()
 	return nil
+}
+
+// reached notes that Redis has answered.
+func (w *Worker) reached() {
+	now := time.Now()
+	w.healthy.Store(&now)
 }
 
 // enter puts an identity on the list of the living.

@@ -116,6 +116,7 @@ type stage struct {
 	url        string
 	executable string
 	log        io.Writer
+	variables  []string // of workers that are started from now on, besides
 	queue      string
 	dir        string
 	services   *Services
@@ -169,7 +170,9 @@ func (s *stage) populate(ctx context.Context, o Options) error {
 }
 
 // environ is the environment of workers.
-func (s *stage) environ() []string { return append(s.services.Environ(), "PERDURE_REDIS_URL="+s.url) }
+func (s *stage) environ() []string {
+	return append(append(s.services.Environ(), "PERDURE_REDIS_URL="+s.url), s.variables...)
+}
 
 // cannotRun is the error of a scenario that cannot be played here: it says why.
 type cannotRun string

@@ -137,7 +137,7 @@ func checkStatus(p plan, reply *http.Response) error {
 	if p.success.has(status) {
 		return nil
 	}
-	err := &jobs.HTTPError{Status: status, RetryAfter: jobs.ParseRetryAfter(reply.Header.Get("Retry-After")), URL: p.origin()}
+	err := &jobs.HTTPError{Status: status, RetryAfter: jobs.ParseRetryAfter(reply.Header), URL: p.origin()}
 	switch {
 	case status >= 300 && status < 400:
 		return fmt.Errorf("redirects are not followed: %w", err)
