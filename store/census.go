@@ -65,7 +65,7 @@ func (s *Store) Census(ctx context.Context, pace func(context.Context) error) (d
 		found: delivery.Census{At: now.UTC(), Drift: map[string]map[string]int{}},
 	}
 	started := time.Now()
-	queues, err := s.Queues(ctx)
+	queues, err := s.servedQueues(ctx)
 	for _, queue := range queues {
 		if err == nil {
 			err = c.places(ctx, queue)
@@ -79,6 +79,30 @@ func (s *Store) Census(ctx context.Context, pace func(context.Context) error) (d
 	}
 	c.found.Took = time.Since(started)
 	return c.found, unreachable(s.rdb.Set(ctx, censusKey, mustJSON(c.found), 0).Err())
+}
+
+// servedQueues are those that perdure has ever claimed from. Others are none of its
+// business: a server of asynq's own may serve them.
+func (s *Store) servedQueues(ctx context.Context) ([]string, error) {
+	queues, err := s.Queues(ctx)
+	if err != nil || len(queues) == 0 {
+		return nil, err
+	}
+	pipe := s.rdb.Pipeline()
+	claimed := make([]*redis.IntCmd, len(queues))
+	for i, queue := range queues {
+		claimed[i] = pipe.Exists(ctx, tokensKey(queue))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, unreachable(err)
+	}
+	var served []string
+	for i, queue := range queues {
+		if claimed[i].Val() == 1 {
+			served = append(served, queue)
+		}
+	}
+	return served, nil
 }
 
 // TakeCensus reports whether this process is the one to take a census now: for each
@@ -99,6 +123,17 @@ func (s *Store) LastCensus(ctx context.Context) (c delivery.Census, err error) {
 		return c, unreachable(err)
 	}
 	return c, json.Unmarshal(data, &c)
+}
+
+// DropCensus forgets what the last census found, for a drill that has taken the
+// only one.
+func (s *Store) DropCensus(ctx context.Context) error {
+	for _, key := range []string{censusKey, takerKey + ":turn", takerKey + ":asked"} {
+		if err := s.rdb.Del(ctx, key).Err(); err != nil {
+			return unreachable(err)
+		}
+	}
+	return nil
 }
 
 // places looks at each place of a queue, slice by slice.
@@ -238,6 +273,9 @@ func (c *census) hashes(ctx context.Context) error {
 			}
 		}
 		for queue, keys := range tasks {
+			if c.lists[queue] == nil {
+				continue // not ours
+			}
 			if err := c.tasks(ctx, queue, keys); err != nil {
 				return err
 			}

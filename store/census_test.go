@@ -22,6 +22,7 @@ func atOnce(context.Context) error { return nil }
 // census takes one and returns what was wrong with the test's queue.
 func (f *fixture) census() map[string]int {
 	f.t.Helper()
+	f.rdb.SetNX(f.ctx, tokensKey("q"), 0, 0) // perdure serves the queue
 	c, err := f.Census(f.ctx, atOnce)
 	f.ok(err)
 	for queue := range c.Drift {
@@ -207,6 +208,16 @@ func TestAForeignDeleteIsShown(t *testing.T) {
 	}
 }
 
+func TestAQueueThatPerdureDoesNotServeIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.enqueue("k")
+	f.rdb.Del(f.ctx, pendingKey("q"))
+	if c, err := f.Census(f.ctx, atOnce); err != nil || len(c.Drift) != 0 || c.Jobs != 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 func TestATaskOfAsynqsOwnServerIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	f := open(t)
@@ -250,6 +261,7 @@ func TestManyJobs(t *testing.T) {
 	for i := range 700 {
 		f.enqueue(fmt.Sprint("p", i))
 	}
+	f.rdb.Set(f.ctx, tokensKey("q"), 0, 0)
 	slices := 0
 	c, err := f.Census(f.ctx, func(context.Context) error { slices++; return nil })
 	if err != nil || c.Jobs < 2000 || len(c.Drift) != 0 || slices < 4 {

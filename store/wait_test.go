@@ -165,7 +165,7 @@ func TestAWaitingJobIsSmall(t *testing.T) {
 	}
 	for i, w := range []jobs.Wait{forGo, forAnHour} {
 		run(w, fmt.Sprint("k", i))
-		if size := f.rdb.MemoryUsage(f.ctx, taskKey("q", fmt.Sprint("k", i))).Val(); size > 1500 {
+		if size := f.rdb.MemoryUsage(f.ctx, taskKey("q", fmt.Sprint("k", i))).Val(); size > 2000 {
 			t.Errorf("%+v: %d bytes", w, size)
 		}
 	}
