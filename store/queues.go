@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -142,4 +143,16 @@ func (s *Store) Forget(ctx context.Context, owner string) error {
 		}
 	}
 	return s.Retire(ctx, owner)
+}
+
+// ForgetCensus removes what the last census found, for drills on a Redis where
+// there was none before. The next census writes it anew.
+func (s *Store) ForgetCensus(ctx context.Context) error {
+	keys := s.rdb.Scan(ctx, 0, takerKey+":*", maxBatch).Iterator()
+	for keys.Next(ctx) {
+		if err := s.rdb.Unlink(ctx, keys.Val()).Err(); err != nil {
+			return fmt.Errorf("forget the census: %w", unreachable(err))
+		}
+	}
+	return unreachable(errors.Join(keys.Err(), s.rdb.Unlink(ctx, censusKey).Err()))
 }

@@ -125,6 +125,7 @@ type stage struct {
 	crews      int
 	orders     []orders.Order
 	newKinds   []string // that were not known before
+	newCensus  bool     // none was taken before
 }
 
 // steadyAfter is over twice the silence at which a worker is taken for dead, as
@@ -143,19 +144,26 @@ func openStage(ctx context.Context, o Options) (*stage, error) {
 	if s.store, err = store.Connect(ctx, o.RedisURL); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(s.dir))
 	}
+	if err := errors.Join(s.look(ctx), s.populate(ctx, o)); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// look notes what is in Redis before the drill, and so is not the drill's.
+func (s *stage) look(ctx context.Context) error {
 	kinds, err := s.store.Kinds(ctx)
 	if err != nil {
-		return nil, errors.Join(err, s.close())
+		return err
 	}
 	for _, h := range append((orders.Services{}).Handlers(), Handlers()...) {
 		if _, known := kinds[h.Definition.Name]; !known {
 			s.newKinds = append(s.newKinds, h.Definition.Name)
 		}
 	}
-	if err := s.populate(ctx, o); err != nil {
-		return nil, errors.Join(err, s.close())
-	}
-	return s, nil
+	census, err := s.store.LastCensus(ctx)
+	s.newCensus = err == nil && census.At.IsZero()
+	return err
 }
 
 // populate starts the services and then the worker that calls them.
@@ -215,6 +223,9 @@ func (s *stage) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	errs = append(errs, s.store.Drop(ctx, s.queue))
+	if s.newCensus {
+		errs = append(errs, s.store.ForgetCensus(ctx))
+	}
 	for _, kind := range s.newKinds {
 		errs = append(errs, s.store.Unpublish(ctx, kind))
 	}
