@@ -121,7 +121,7 @@ func (t tally) Collect(all chan<- prometheus.Metric) {
 		}
 	}
 	if err == nil && !last.At.IsZero() {
-		gauge(ageDesc, time.Since(last.At).Seconds())
+		gauge(ageDesc, last.Age.Seconds())
 		gauge(tookDesc, last.Took.Seconds())
 		gauge(lookedAtDesc, float64(last.Jobs))
 	}

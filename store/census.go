@@ -115,25 +115,17 @@ func (s *Store) TakeCensus(ctx context.Context, purpose string, period time.Dura
 // LastCensus returns what the last census found, whoever took it; its time is zero
 // when there was none.
 func (s *Store) LastCensus(ctx context.Context) (c delivery.Census, err error) {
-	data, err := s.rdb.Get(ctx, censusKey).Bytes()
-	if err == redis.Nil {
-		return c, nil
-	}
-	if err != nil {
+	pipe := s.rdb.Pipeline()
+	data, now := pipe.Get(ctx, censusKey), pipe.Time(ctx)
+	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
 		return c, unreachable(err)
 	}
-	return c, json.Unmarshal(data, &c)
-}
-
-// DropCensus forgets what the last census found, for a drill that has taken the
-// only one.
-func (s *Store) DropCensus(ctx context.Context) error {
-	for _, key := range []string{censusKey, takerKey + ":turn", takerKey + ":asked"} {
-		if err := s.rdb.Del(ctx, key).Err(); err != nil {
-			return unreachable(err)
-		}
+	if data.Err() == redis.Nil {
+		return c, nil
 	}
-	return nil
+	err = json.Unmarshal([]byte(data.Val()), &c)
+	c.Age = now.Val().Sub(c.At)
+	return c, err
 }
 
 // places looks at each place of a queue, slice by slice.

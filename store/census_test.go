@@ -225,6 +225,7 @@ func TestATaskOfAsynqsOwnServerIsLeftAlone(t *testing.T) {
 	f.rdb.LMove(f.ctx, pendingKey("q"), activeKey("q"), "RIGHT", "LEFT")
 	f.rdb.HSet(f.ctx, taskKey("q", "k"), "state", "active")
 	f.rdb.ZAdd(f.ctx, leaseKey("q"), redis.Z{Score: float64(time.Now().Add(30 * time.Second).Unix()), Member: "k"})
+	f.rdb.Set(f.ctx, tokensKey("q"), 0, 0)
 	before := f.dump()
 	if drift := f.census(); len(drift) != 0 {
 		t.Errorf("drift %v", drift)

@@ -7,9 +7,10 @@ import (
 	"github.com/perdure/perdure/jobs"
 )
 
-// fenceStands is how long a dead owner's identity stays refused in a queue; it
-// would have to come back from a pause longer than that to be taken for living.
-const fenceStands = 30 * 24 * time.Hour
+// fenceStands is how long a dead owner's identity stays refused in a queue. One that
+// comes back from a longer pause learns from its first beat that it was declared
+// dead, and its tokens are stale in any case.
+const fenceStands = 24 * time.Hour
 
 // Promote moves up to 500 due jobs of each waiting set to the queue and returns
 // how many, and how long until the next one is due (negative: none waits).

@@ -166,6 +166,7 @@ type Census struct {
 	Took  time.Duration             `json:"took"`  // nanoseconds
 	Jobs  int                       `json:"jobs"`  // looked at
 	Drift map[string]map[string]int `json:"drift"` // empty: nothing was wrong
+	Age   time.Duration             `json:"-"`     // since then, by Redis' clock
 }
 
 // Tally is a queue in numbers.
