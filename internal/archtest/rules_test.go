@@ -21,6 +21,7 @@ const (
 // is placed deliberately. Tests may import what they like.
 var mayImport = map[string][]string{
 	"jobs":              {},
+	"jobs/jobstest":     {"jobs"},
 	"internal/delivery": {"jobs"},
 	"store":             {"jobs", "internal/delivery"},
 	"worker":            {"jobs", "internal/delivery"},

@@ -1,0 +1,83 @@
+package jobstest
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+
+	"github.com/perdure/perdure/jobs"
+)
+
+// World is a workflow and what is around it, made anew for each run.
+type World struct {
+	Handler jobs.Handler
+	Payload any
+	Prepare func(*Job)         // gives signals, makes steps fail; may be nil
+	Effects func() (state any) // what the outside world has come to; compared with reflect.DeepEqual
+}
+
+// CrashEverywhere runs a workflow once to learn its steps and waits, and then once
+// for each moment of each of them, with a crash there, after which another execution
+// resumes it. Each time the job must end as it did without a crash, with the same
+// result and the same effects on the world. Where it does not, the test fails and
+// the error names the step: most likely its effect is not idempotent, and it should
+// give the outside world the [jobs.IdempotencyKey].
+//
+// world is called for every run and returns everything anew, the outside world
+// included.
+func CrashEverywhere(t testing.TB, world func() World) {
+	t.Helper()
+	want := play(t, world, Point{})
+	if len(want.steps) == 0 {
+		t.Fatal("jobstest: the workflow has no steps to crash in")
+	}
+	for _, step := range want.steps {
+		for _, when := range []When{BeforeEffect, AfterEffect, AfterRecord} {
+			at := Point{step, when}
+			if got := play(t, world, at); !got.like(want) {
+				t.Errorf("jobstest: after a crash in %v the job ends otherwise%s", at, difference(got, want))
+			}
+		}
+	}
+}
+
+// played is a run and what came of it.
+type played struct {
+	steps   []string
+	state   jobs.State
+	result  string
+	effects any
+}
+
+func play(t testing.TB, world func() World, at Point) played {
+	t.Helper()
+	w := world()
+	job := New(t, w.Handler, w.Payload)
+	if w.Prepare != nil {
+		w.Prepare(job)
+	}
+	job.CrashAt(at)
+	outcome := job.Run()
+	p := played{steps: job.Steps(), state: outcome.State, result: string(outcome.result)}
+	if w.Effects != nil {
+		p.effects = w.Effects()
+	}
+	return p
+}
+
+func (p played) like(other played) bool {
+	return p.state == other.state && p.result == other.result && reflect.DeepEqual(p.effects, other.effects)
+}
+
+func difference(got, want played) string {
+	text := ""
+	for _, d := range []struct {
+		what      string
+		got, want any
+	}{{"state", got.state, want.state}, {"result", got.result, want.result}, {"effects", got.effects, want.effects}} {
+		if !reflect.DeepEqual(d.got, d.want) {
+			text += fmt.Sprintf("\n%s: %+v\nwithout the crash: %+v", d.what, d.got, d.want)
+		}
+	}
+	return text
+}

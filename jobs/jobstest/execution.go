@@ -1,0 +1,166 @@
+package jobstest
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/perdure/perdure/jobs"
+)
+
+// execution is one execution of a job. It implements [jobs.Attempt].
+type execution struct {
+	*Job
+	entered map[string]bool
+	waiting map[string]bool // for waits that are not over
+	dead    atomic.Bool     // it was cut off: nothing is recorded any more
+}
+
+var _ jobs.Attempt = (*execution)(nil)
+
+func (e *execution) isCut() bool { return e.dead.Load() }
+
+// crash cuts the execution off when it has come to the point where it is to be.
+func (e *execution) crash(step string, when When) error {
+	if e.dead.Load() {
+		return jobs.ErrLost
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.cut != (Point{step, when}) {
+		return nil
+	}
+	e.cut = Point{}
+	e.dead.Store(true)
+	return jobs.ErrLost
+}
+
+// About implements [jobs.Attempt].
+func (e *execution) About() jobs.About {
+	d := e.handler.Definition
+	return jobs.About{Queue: d.Queue, Key: "jobstest", Kind: d.Name, Incarnation: "jobstest", Attempt: e.outcome.Runs}
+}
+
+// Definition implements [jobs.Attempt].
+func (e *execution) Definition() jobs.Definition { return e.handler.Definition }
+
+// Enter implements [jobs.Attempt].
+func (e *execution) Enter(step string) (output []byte, recorded bool, err error) {
+	e.mu.Lock()
+	again := e.entered[step]
+	e.entered[step] = true
+	output, recorded = e.steps[step]
+	faults := e.faults[step]
+	if !recorded && len(faults) > 0 {
+		e.faults[step], err = faults[1:], &jobs.StepError{Step: step, Err: faults[0]}
+	}
+	e.mu.Unlock()
+	switch {
+	case again:
+		return nil, false, jobs.ErrDuplicateStep
+	case recorded:
+		return output, true, nil
+	}
+	if cut := e.crash(step, BeforeEffect); cut != nil {
+		return nil, false, cut
+	}
+	return nil, false, err
+}
+
+// Commit implements [jobs.Attempt].
+func (e *execution) Commit(_ context.Context, step string, output []byte, _ time.Time) error {
+	if err := e.crash(step, AfterEffect); err != nil {
+		return err
+	}
+	e.record(step, output)
+	return e.crash(step, AfterRecord)
+}
+
+// Progress implements [jobs.Attempt].
+func (e *execution) Progress(step string) []byte {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.progress[step]
+}
+
+// SaveProgress implements [jobs.Attempt].
+func (e *execution) SaveProgress(_ context.Context, step string, data []byte) error {
+	if e.dead.Load() {
+		return jobs.ErrLost
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.progress[step] = data
+	return nil
+}
+
+// Await implements [jobs.Attempt].
+func (e *execution) Await(_ context.Context, w jobs.Wait) (output []byte, ready bool, err error) {
+	if e.dead.Load() {
+		return nil, false, jobs.ErrLost
+	}
+	e.mu.Lock()
+	armed, ok := e.waits[w.Name]
+	if !ok {
+		armed = wait{Wait: w, till: w.Until}
+		if w.For > 0 {
+			armed.till = e.now.Add(w.For)
+		}
+		e.waits[w.Name] = armed
+	}
+	signal, signalled := e.signals[w.Name]
+	over := !armed.till.IsZero() && !e.now.Before(armed.till)
+	e.waiting[w.Name] = !signalled && !over
+	if !e.waiting[w.Name] {
+		delete(e.waiting, w.Name)
+	}
+	e.mu.Unlock()
+	switch {
+	case signalled:
+		output = append([]byte("d"), signal...)
+	case over:
+		output = []byte("t")
+	default:
+		return nil, false, nil
+	}
+	e.record(w.Name, output)
+	return output, true, e.crash(w.Name, AfterRecord)
+}
+
+// When is a moment in a step.
+type When int
+
+// The moments at which a crash leaves something different behind.
+const (
+	BeforeEffect When = iota + 1 // nothing has happened
+	AfterEffect                  // the step's function has returned, and its output is not recorded
+	AfterRecord                  // the output is recorded
+)
+
+// String says it to people.
+func (w When) String() string {
+	switch w {
+	case BeforeEffect:
+		return "before its effect"
+	case AfterEffect:
+		return "after its effect and before its record"
+	case AfterRecord:
+		return "after its record"
+	}
+	return fmt.Sprintf("When(%d)", int(w))
+}
+
+// Point is where an execution is cut off.
+type Point struct {
+	Step string
+	When When
+}
+
+// String says it to people.
+func (p Point) String() string { return fmt.Sprintf("step %q %v", p.Step, p.When) }
+
+// CrashAt cuts the next execution off that comes to a point, as a crash of its worker
+// would: nothing that it still does is recorded, and [Job.Run] goes on with another
+// execution.
+func (j *Job) CrashAt(p Point) { j.cut = p }
