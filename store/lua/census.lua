@@ -36,6 +36,13 @@ local function only(place)
   end
 end
 
+-- once leaves one entry in a list that has the job twice: of the queue, the one that is claimed first.
+local function once(place)
+  if (more[place] or 0) < 1 then return end
+  redis.call('LREM', lists[place], more[place], key)
+  wrong[#wrong + 1] = 'misplaced'
+end
+
 -- index takes the job off an index of perdure's that it has no business in, or puts it there.
 local function index(name, belongs)
   local there = redis.call('ZSCORE', name, key)
@@ -65,6 +72,7 @@ local place, state = nil, had[2] or ''
 if owned then
   place = 'active'
 elseif places.active and n == 1 and state == 'active' and not had[3] and leased > now then
+  once('active')
   return wrong -- asynq's own server runs it
 elseif n == 1 and places[state] and state ~= 'active' then
   place = state
@@ -85,7 +93,7 @@ end
 if had[3] and not owned or state == 'active' and place == 'pending' then
   wrong[#wrong + 1] = 'unowned'
   redis.call('HDEL', KEYS[1], 'p:tok', 'p:alone')
-elseif n ~= 1 or not places[place] or (more[place] or 0) > 0 then
+elseif n ~= 1 or not places[place] then
   wrong[#wrong + 1] = 'misplaced'
 end
 if not places[place] then
@@ -97,7 +105,7 @@ if not places[place] then
   elseif place == 'completed' then redis.call('ZADD', KEYS[7], tonumber(had[7] or now + 86400), key) end
 end
 only(place)
-if (more[place] or 0) > 0 then redis.call('LREM', lists[place], more[place], key) end -- the one at the head of the queue stays
+once(place)
 if state ~= place then
   wrong[#wrong + 1] = 'state'
   redis.call('HSET', KEYS[1], 'state', place)
