@@ -120,6 +120,9 @@ func mapKey(entry []byte) string {
 // have, by which a restarted one is given the scripts again. The error says what
 // went otherwise; ErrUnavailable when Redis could not be reached.
 func (s *Store) TryScripts(ctx context.Context) error {
+	if s.bare != nil {
+		s = New(s.bare, s.blocking) // whether replicas confirm writes is another question
+	}
 	queue := "doctor." + strings.ToLower(rand.Text()[:16])
 	defer s.removeScratch(context.WithoutCancel(ctx), queue)
 	for _, try := range []func(context.Context, string) error{s.tryLoading, s.tryJobs} {

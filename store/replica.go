@@ -134,13 +134,14 @@ func syncKey(key string) string {
 	return "perdure:sync"
 }
 
-// connect makes the client for calls and says how to close it.
-func (c connection) connect(options *redis.UniversalOptions) (rdb redis.UniversalClient, closeAll func() error) {
+// connect makes the client for calls, and where that one waits for replicas another
+// one that does not.
+func (c connection) connect(options *redis.UniversalOptions) (rdb, bare redis.UniversalClient, closeAll func() error) {
 	rdb = redis.NewUniversalClient(options)
 	if c.replicas == 0 {
-		return rdb, rdb.Close
+		return rdb, nil, rdb.Close
 	}
-	bare := redis.NewUniversalClient(options)
+	bare = redis.NewUniversalClient(options)
 	rdb.AddHook(confirmation{c, bare})
-	return rdb, func() error { return errors.Join(rdb.Close(), bare.Close()) }
+	return rdb, bare, func() error { return errors.Join(rdb.Close(), bare.Close()) }
 }

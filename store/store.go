@@ -32,6 +32,7 @@ const (
 type Store struct {
 	rdb      redis.UniversalClient
 	blocking redis.UniversalClient // for waits, so that they hold no connection of the others
+	bare     redis.UniversalClient // does not wait for replicas; nil: none does
 	asynq    *asynq.Client
 	offset   atomic.Int64 // Redis' clock less ours, in ns, as last seen
 	known    sync.Map     // queues registered in asynq:queues by this process
@@ -61,7 +62,7 @@ func Connect(ctx context.Context, url string, how ...Option) (*Store, error) {
 	options.MaxRetries = -1 // a call whose outcome is unknown is decided here, not re-sent blindly
 	options.ContextTimeoutEnabled = true
 	options.PoolSize = max(options.PoolSize, 64)
-	rdb, closeAll := c.connect(options)
+	rdb, bare, closeAll := c.connect(options)
 	blocking := redis.NewUniversalClient(options)
 	if err := rdb.Ping(ctx).Err(); err != nil {
 		closeAll()
@@ -69,6 +70,7 @@ func Connect(ctx context.Context, url string, how ...Option) (*Store, error) {
 		return nil, fmt.Errorf("connect to %s: %w", redactURL(url), unreachable(err))
 	}
 	s := New(rdb, blocking)
+	s.bare = bare
 	s.close = func() error { return errors.Join(blocking.Close(), closeAll()) }
 	return s, nil
 }
