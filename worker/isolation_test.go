@@ -186,7 +186,13 @@ func enqueueAll(t *testing.T, s *store.Store, many []jobs.Job) {
 
 func TestPoisonIsQuarantinedAndTakesNobodyAlong(t *testing.T) {
 	t.Parallel()
-	const good, poison = 2000, 100
+	poisonAmong(t, 2000, 100, 3*time.Minute)
+}
+
+// poisonAmong runs poison jobs, evenly spread among good ones, on three workers with
+// 64 slots each.
+func poisonAmong(t *testing.T, good, poison int, limit time.Duration) {
+	t.Helper()
 	url := redistest.URL(t)
 	s := connect(t, url)
 	var many []jobs.Job
@@ -202,7 +208,7 @@ func TestPoisonIsQuarantinedAndTakesNobodyAlong(t *testing.T) {
 	began := time.Now()
 	f := startFleet(t, url, 3)
 	quarantined := 0
-	for key, info := range ended(t, s, many, 3*time.Minute) {
+	for key, info := range ended(t, s, many, limit) {
 		want := jobs.StateCompleted
 		if !strings.HasPrefix(key, "work:") {
 			want = jobs.StateQuarantined
@@ -214,7 +220,7 @@ func TestPoisonIsQuarantinedAndTakesNobodyAlong(t *testing.T) {
 		}
 	}
 	t.Logf("%d poison jobs among %d good ones: %v, %d workers died", quarantined, good, time.Since(began).Round(time.Millisecond), f.deaths.Load())
-	if quarantined != poison || f.deaths.Load() > 2*poison {
+	if quarantined != poison || f.deaths.Load() > int64(2*poison) {
 		t.Errorf("%d quarantined, want %d; %d workers died, at most two for each", quarantined, poison, f.deaths.Load())
 	}
 }
