@@ -69,7 +69,9 @@ func RetryClass(c Class, s Schedule) Option {
 }
 
 // Version sets the version of the kind's code, from 1. Raise it when a job that
-// has begun under the old code must not continue under the new one.
+// has begun under the old code must not continue under the new one: it goes on in
+// the version that it began in, on a worker that has that one, and is paused until
+// there is one. A worker may have several versions of a kind.
 func Version(n int) Option {
 	return defineOption(func(d *Definition) error {
 		d.Version = n

@@ -127,8 +127,12 @@ func newService(o Options) (*service, error) {
 		if err := h.Err(); err != nil {
 			return nil, fmt.Errorf("ops: %w", err)
 		}
-		if _, twice := s.kinds[h.Definition.Name]; twice {
-			return nil, &jobs.InvalidError{Field: "kind", Value: h.Definition.Name, Bound: "handled once"}
+		other, known := s.kinds[h.Definition.Name]
+		if known && other.Definition.Version == h.Definition.Version {
+			return nil, &jobs.InvalidError{Field: "kind", Value: h.Definition.Name, Bound: "handled once in each version"}
+		}
+		if known && other.Definition.Version > h.Definition.Version {
+			continue // new jobs are of the newest
 		}
 		h.Definition = withDefaults(h.Definition)
 		s.kinds[h.Definition.Name] = h

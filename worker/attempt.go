@@ -87,7 +87,7 @@ func (w *Worker) forget(a *attempt) {
 
 func (w *Worker) newAttempt(d delivery.Delivery) *attempt {
 	a := &attempt{w: w, d: d, begun: time.Now(), entered: map[string]bool{}, steps: d.Steps, waits: map[string]jobs.Wait{}}
-	a.handler, _ = w.handlerOf(d.Kind)
+	a.handler, _ = w.handlerOf(d.Kind, d.Version)
 	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier(d.Headers))
 	a.log = w.log.With("queue", d.Queue, "job", d.Key, "kind", d.Kind, "attempt", d.Run)
 	if id := trace.SpanContextFromContext(ctx); id.HasTraceID() {
@@ -97,14 +97,26 @@ func (w *Worker) newAttempt(d delivery.Delivery) *attempt {
 	return a
 }
 
-func (w *Worker) handlerOf(kind string) (jobs.Handler, bool) {
-	if h, ok := w.handlers[kind]; ok {
-		return h, true
-	}
-	if w.options.Fallback != nil {
+// code is a version of a kind: what a job that has begun goes on in.
+type code struct {
+	kind    string
+	version int
+}
+
+func codeOf(h jobs.Handler) code { return code{h.Definition.Name, h.Definition.Version} }
+
+// handlerOf returns what runs a kind, in the version that a job began in; 0: it has
+// not begun, the newest does.
+func (w *Worker) handlerOf(kind string, version int) (jobs.Handler, bool) {
+	newest, known := w.newest[kind]
+	if !known && w.options.Fallback != nil {
 		return *w.options.Fallback, true
 	}
-	return jobs.Handler{}, false
+	if version == 0 {
+		version = newest
+	}
+	h, ok := w.handlers[code{kind, version}]
+	return h, ok
 }
 
 // end cancels the handler's context with a cause.

@@ -285,3 +285,6 @@ func runScheduler(t *testing.T, s scheduler.Store) {
 	go func() { k.Run(ctx); close(done) }()
 	t.Cleanup(func() { cancel(); <-done })
 }
+
+// dueNow is a job of a waiting set that is due.
+func dueNow(key string) redis.Z { return redis.Z{Score: 1, Member: key} }

@@ -25,14 +25,18 @@ func (a *attempt) refuse() (delivery.Verdict, bool) {
 		err := fmt.Errorf("deadline %s has passed", a.d.Deadline.UTC().Format(time.RFC3339))
 		return a.quarantine(jobs.WithClass(jobs.ClassExpired, err), "expired before it began"), true
 	}
-	if _, known := a.w.handlerOf(a.d.Kind); !known {
-		return delivery.Verdict{
-			Outcome: delivery.Pause, Delay: jitter(15 * time.Second),
-			Waiting: jobs.Waiting{Type: "kind", Name: "no worker here runs kind " + a.d.Kind},
-		}, true
+	if _, known := a.w.handlerOf(a.d.Kind, a.d.Version); known {
+		return delivery.Verdict{}, false
 	}
-	return delivery.Verdict{}, false
+	waiting := jobs.Waiting{Type: "kind", Name: "no worker here runs kind " + a.d.Kind}
+	if _, other := a.w.newest[a.d.Kind]; other {
+		waiting = jobs.Waiting{Type: "version", Name: fmt.Sprintf("it began in version %d of kind %s, which no worker here has", a.d.Version, a.d.Kind)}
+	}
+	return delivery.Verdict{Outcome: delivery.Pause, Delay: jitter(unknownAgain), Waiting: waiting}, true
 }
+
+// unknownAgain is how long a job waits, on average, that this worker cannot run.
+const unknownAgain = 15 * time.Second
 
 // verdict is what becomes of the job after the handler has returned.
 func (a *attempt) verdict(o outcome) delivery.Verdict {

@@ -63,7 +63,7 @@ type Store interface {
 
 // Options say how a worker runs. The zero value of each field has a default.
 type Options struct {
-	Handlers        []jobs.Handler
+	Handlers        []jobs.Handler        // several of a kind when their versions differ: a job goes on in the one it began in
 	Fallback        *jobs.Handler         // runs kinds that have no handler of their own; nil: such jobs are paused
 	Queues          map[string]int        // queue to priority, 1 to 100; default: the queues of the handlers, priority 1
 	StrictPriority  bool                  // a queue is served only when those of higher priority are empty
@@ -119,14 +119,14 @@ func (o *Options) check() error {
 	for queue, priority := range o.Queues {
 		errs = append(errs, jobs.CheckQueue(queue), within("priority of queue "+queue, priority, 1, 100))
 	}
-	seen := map[string]bool{}
+	seen := map[code]bool{}
 	for _, h := range o.Handlers {
 		errs = append(errs, h.Err())
-		if name := h.Definition.Name; seen[name] {
-			errs = append(errs, &jobs.InvalidError{Field: "handler", Value: name, Bound: "given once for each kind"})
-		} else {
-			seen[name] = true
+		c := codeOf(h)
+		if seen[c] {
+			errs = append(errs, &jobs.InvalidError{Field: "handler", Value: c.kind, Bound: "given once for each version of a kind"})
 		}
+		seen[c] = true
 	}
 	if len(o.Queues) == 0 {
 		errs = append(errs, &jobs.InvalidError{Field: "queues", Value: "none", Bound: "at least one queue or handler"})
@@ -152,7 +152,8 @@ func lasting(field string, d, least, most time.Duration) error {
 type Worker struct {
 	store    Store
 	options  Options
-	handlers map[string]jobs.Handler
+	handlers map[code]jobs.Handler
+	newest   map[string]int // version by kind
 	metrics  *metrics
 	log      *slog.Logger
 	name     string // host:pid, for people
@@ -189,12 +190,13 @@ func New(store Store, options Options) (*Worker, error) {
 		host = "unknown"
 	}
 	w := &Worker{
-		store: store, options: options, handlers: map[string]jobs.Handler{}, log: options.Log,
+		store: store, options: options, handlers: map[code]jobs.Handler{}, newest: map[string]int{}, log: options.Log,
 		name: fmt.Sprintf("%s:%d", host, os.Getpid()), slots: make(chan struct{}, options.Concurrency),
 		wake: make(chan struct{}, 1), suspect: make(chan struct{}, 1), running: map[delivery.Hold]*attempt{}, metrics: newMetrics(options.Registerer),
 	}
 	for _, h := range options.Handlers {
-		w.handlers[h.Definition.Name] = h
+		w.handlers[codeOf(h)] = h
+		w.newest[h.Definition.Name] = max(w.newest[h.Definition.Name], h.Definition.Version)
 	}
 	for name, priority := range options.Queues {
 		w.queues = append(w.queues, &queue{name: name, priority: priority, empty: make(chan struct{}, 1)})
@@ -333,6 +335,9 @@ func (w *Worker) published() []delivery.PublishedKind {
 	var kinds []delivery.PublishedKind
 	for _, h := range w.options.Handlers {
 		d := h.Definition
+		if d.Version < w.newest[d.Name] {
+			continue // new jobs are of the newest
+		}
 		kinds = append(kinds, delivery.PublishedKind{
 			Name: d.Name, Queue: d.Queue, Version: d.Version, Schema: d.Schema, Timeout: d.Timeout, Retention: d.Retention, MaxPayload: d.MaxPayload,
 		})
