@@ -187,7 +187,7 @@ func (c *child) run(a *attempt) ending {
 	job := a.d
 	job.Message = nil // the store's
 	if err := c.send(order{Job: &job}); err != nil {
-		return c.ended()
+		return ending{verdict: &delivery.Verdict{Outcome: delivery.HandBack}} // it had ended before: not this job's doing
 	}
 	overdue := time.NewTimer(a.timeout() + a.w.options.Grace + childEnds)
 	defer overdue.Stop()
