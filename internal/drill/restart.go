@@ -25,6 +25,11 @@ func redisRestart(ctx context.Context, s *stage) (string, string, error) {
 }
 
 func loseRedis(ctx context.Context, c *crew) (string, string, error) {
+	// With everysec a write may be held back for two seconds while the disk is slow, and
+	// a kill takes it.
+	if err := c.store.Redis().ConfigSet(ctx, "appendfsync", "always").Err(); err != nil {
+		return "", "", fmt.Errorf("have redis sync every write: %w", err)
+	}
 	slow := orders.Fault{Mode: "slow", DelayMS: 100, Path: "/reserve"}
 	if err := orders.SetFault(ctx, c.services.URL("warehouse"), slow); err != nil {
 		return "", "", err

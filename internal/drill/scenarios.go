@@ -21,7 +21,7 @@ var scenarios = []scenario{
 	{"heartbeat-resume", "a worker is killed in the middle of a long step: the next execution goes on at the line that was under way", withCrew(2, heartbeatResume)},
 	{"stale-worker", "a worker stands still until its job has run elsewhere: when it goes on, nothing it writes is accepted", withCrew(2, staleWorker)},
 	{"poison-job", "a job that kills its workers is found out by itself and quarantined; the thirty orders beside it complete", withCrew(3, poisonJob, "--concurrency", "64")},
-	{"redis-restart", "Redis is killed while jobs run and comes back: nothing is lost, and no job is taken from a worker that lives", redisRestart},
+	{"redis-restart", "Redis, which syncs every write, is killed while jobs run and comes back: nothing is lost, and no job is taken from a worker that lives", redisRestart},
 	{"rolling-deploy", "three workers under load are replaced one by one: nothing lost, doubled or failed, no attempt used, handed over within 2 s", withCrew(3, rollingDeploy)},
 }
 
