@@ -70,7 +70,7 @@ type Options struct {
 	Concurrency     int                   // attempts at a time, 1 to 10000; default 16
 	ShutdownTimeout time.Duration         // how long attempts may finish on stop, up to 1 h; default 25 s
 	Grace           time.Duration         // how long a handler may go on after its context has ended; default 5 s
-	Beat            time.Duration         // between signs of life, 50 ms to 10 s; default 400 ms
+	Beat            time.Duration         // between signs of life, 50 ms to 10 s; default 400 ms. All schedulers of the fleet must allow for four of them
 	MaxStuck        int                   // when so many handlers ignore the end of their context, Run returns [ErrStuck], 1 to Concurrency; default half of it
 	Child           []string              // command that starts this program again, up to Run or [ServeIsolated], to run jobs suspected of killing workers; default: they run alone in this process
 	Log             *slog.Logger          // default: none
