@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/perdure/perdure/internal/cli"
 	"github.com/perdure/perdure/internal/doctor"
@@ -105,7 +104,7 @@ func Work(ctx context.Context, url string, options WorkerOptions, how ...Option)
 	if err != nil {
 		return err
 	}
-	keeper, err := scheduler.New(s, scheduler.Options{Silence: silence(options.Beat), Log: options.Log, Registerer: options.Registerer})
+	keeper, err := scheduler.New(s, scheduler.Options{Log: options.Log, Registerer: options.Registerer})
 	if err != nil {
 		return err
 	}
@@ -128,7 +127,3 @@ func Work(ctx context.Context, url string, options WorkerOptions, how ...Option)
 	}
 	return nil
 }
-
-// silence is how long a worker may be silent that beats so often: four beats, and
-// the default for those that beat as by default.
-func silence(beat time.Duration) time.Duration { return max(4*beat, 1600*time.Millisecond) }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 )
 
@@ -35,7 +36,7 @@ type Upkeep interface {
 
 // Options say how a scheduler runs. The zero value of each field has a default.
 type Options struct {
-	Silence    time.Duration         // how long an owner may be silent, 500 ms to 10 min; default 1.6 s
+	Silence    time.Duration         // how long an owner may be silent that does not say, and twice as often as this is looked: 500 ms to 10 min; default 1.6 s
 	Census     time.Duration         // between two censuses of the fleet, 1 s to 24 h; default 1 min, and longer when one takes long
 	Log        *slog.Logger          // default: none
 	Registerer prometheus.Registerer // default: none
@@ -139,7 +140,7 @@ func (s *Scheduler) expire(ctx context.Context) {
 }
 
 // reclaim takes over from owners that are silent for too long. It does so only
-// after twice the limit of unbroken contact of its own: after a restart or a
+// after twice their limit of unbroken contact of its own: after a restart or a
 // freeze of Redis every owner looks silent, and the living need time to beat.
 func (s *Scheduler) reclaim(ctx context.Context) {
 	contact, last := time.Now(), time.Now()
@@ -151,8 +152,11 @@ func (s *Scheduler) reclaim(ctx context.Context) {
 		}
 		last = time.Now()
 		s.complain(ctx, "cannot look for dead workers", err)
-		if err == nil && time.Since(contact) >= 2*s.silence {
+		if err == nil {
 			for _, owner := range silent {
+				if time.Since(contact) < 2*delivery.SilenceOf(owner, s.silence) {
+					continue
+				}
 				s.complain(ctx, "cannot take over from a dead worker", s.takeOver(ctx, owner))
 			}
 			last = time.Now()

@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type fake struct {
 	expired  []int         // what Expire returns, one after the other
 	promotes map[string][]time.Duration
 	actions  []string
+	silent   string // the owner that is, "dead" by default
 	began    time.Time
 	stock
 }
@@ -77,14 +79,14 @@ func (f *fake) Expire(context.Context, string) (int, error) {
 
 func (f *fake) Silent(context.Context, time.Duration) ([]string, error) {
 	f.mu.Lock()
-	frozen, down := f.frozen, f.down
+	frozen, down, silent := f.frozen, f.down, cmp.Or(f.silent, "dead")
 	f.frozen = 0
 	f.mu.Unlock()
 	time.Sleep(frozen)
 	if down {
 		return nil, errDown
 	}
-	return []string{"dead"}, nil
+	return []string{silent}, nil
 }
 
 func (f *fake) Reclaim(_ context.Context, queue, owner string) (int, error) {
@@ -137,6 +139,20 @@ func TestNobodyIsTakenForDeadBeforeTwiceTheLimit(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 		want := []string{"reclaim a dead at 2s", "reclaim b dead at 2s", "retire dead at 2s"}
 		if did := f.did(); len(did) < 3 || !slices.Equal(did[:3], want) {
+			t.Fatalf("did %v", did)
+		}
+	})
+}
+
+func TestAnOwnerWithAnotherLimitIsTakenForDeadByThat(t *testing.T) {
+	f := &fake{next: -1, silent: "slow~20000"}
+	play(t, f, func() {
+		time.Sleep(39900 * time.Millisecond)
+		if did := f.did(); len(did) != 0 {
+			t.Fatalf("too early: %v", did)
+		}
+		time.Sleep(600 * time.Millisecond)
+		if did := f.did(); len(did) < 3 || did[2] != "retire slow~20000 at 40s" {
 			t.Fatalf("did %v", did)
 		}
 	})

@@ -42,7 +42,8 @@ func (s *Store) Expire(ctx context.Context, queue string) (int, error) {
 	return int(n), err
 }
 
-// Silent returns up to 100 owners that have not beaten for the limit.
+// Silent returns up to 100 owners that have not beaten for as long as they say
+// they may be silent; the limit is for those that do not say.
 func (s *Store) Silent(ctx context.Context, limit time.Duration) ([]string, error) {
 	reply, err := s.run(ctx, "silent", []string{ownersKey}, limit.Milliseconds(), 100)
 	if err != nil {

@@ -264,6 +264,26 @@ func TestBeatAndSilent(t *testing.T) {
 	}
 }
 
+// Each owner is silent by its own limit, whatever the limit of the one who looks.
+func TestSilentGoesByTheOwnersLimit(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	now := f.rdb.Time(f.ctx).Val().UnixMilli()
+	for owner, ago := range map[string]int64{"patient~60000": 30_000, "hasty~500": 2_000, "gone~60000": 61_000, "mute": 30_000} {
+		f.rdb.ZAdd(f.ctx, ownersKey, redis.Z{Score: float64(now - ago), Member: owner})
+	}
+	for limit, want := range map[time.Duration][]string{
+		time.Second: {"gone~60000", "mute", "hasty~500"},
+		time.Hour:   {"gone~60000", "hasty~500"},
+	} {
+		got, err := f.Silent(f.ctx, limit)
+		slices.Sort(got)
+		if slices.Sort(want); !slices.Equal(got, want) || err != nil {
+			t.Errorf("silent by %v: %v, %v; want %v", limit, got, err, want)
+		}
+	}
+}
+
 func TestHoldings(t *testing.T) {
 	t.Parallel()
 	f := open(t)

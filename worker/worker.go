@@ -2,12 +2,10 @@ package worker
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,7 +68,8 @@ type Options struct {
 	Concurrency     int                   // attempts at a time, 1 to 10000; default 16
 	ShutdownTimeout time.Duration         // how long attempts may finish on stop, up to 1 h; default 25 s
 	Grace           time.Duration         // how long a handler may go on after its context has ended; default 5 s
-	Beat            time.Duration         // between signs of life, 50 ms to 10 s; default 400 ms. All schedulers of the fleet must allow for four of them
+	Beat            time.Duration         // between signs of life, 50 ms to 10 s; default 400 ms
+	Silence         time.Duration         // after which it is taken for dead, from three beats, and 500 ms, to 10 min; default four beats
 	MaxStuck        int                   // when so many handlers ignore the end of their context, Run returns [ErrStuck], 1 to Concurrency; default half of it
 	Child           []string              // command that starts this program again, up to Run or [ServeIsolated], to run jobs suspected of killing workers; default: they run alone in this process
 	Log             *slog.Logger          // default: none
@@ -89,6 +88,9 @@ func (o *Options) fill() error {
 	}
 	if o.Beat == 0 {
 		o.Beat = 400 * time.Millisecond
+	}
+	if o.Silence == 0 {
+		o.Silence = max(4*o.Beat, 500*time.Millisecond)
 	}
 	if o.MaxStuck == 0 {
 		o.MaxStuck = (o.Concurrency + 1) / 2
@@ -112,6 +114,7 @@ func (o *Options) check() error {
 		lasting("shutdown timeout", o.ShutdownTimeout, 0, time.Hour),
 		lasting("grace", o.Grace, 0, time.Hour),
 		lasting("beat", o.Beat, 50*time.Millisecond, 10*time.Second),
+		lasting("silence", o.Silence, max(3*o.Beat, 500*time.Millisecond), 10*time.Minute),
 	}
 	if o.Fallback != nil {
 		errs = append(errs, o.Fallback.Err())
@@ -211,7 +214,7 @@ func New(store Store, options Options) (*Worker, error) {
 }
 
 func (w *Worker) newOwner() {
-	owner := strings.ToLower(rand.Text()[:16])
+	owner := delivery.NewOwner(w.options.Silence)
 	w.owner.Store(&owner)
 }
 

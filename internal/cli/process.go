@@ -79,7 +79,7 @@ func (p *process) run(ctx context.Context) error {
 func (a *App) workerOptions(handlers []jobs.Handler) worker.Options {
 	o := worker.Options{
 		Handlers: handlers, Queues: a.settings.Queues, StrictPriority: a.settings.StrictPriority, Concurrency: a.settings.Concurrency,
-		ShutdownTimeout: a.settings.ShutdownTimeout, Beat: a.settings.Beat, MaxStuck: a.settings.MaxStuck, Log: a.log,
+		ShutdownTimeout: a.settings.ShutdownTimeout, Beat: a.settings.Beat, Silence: a.settings.Silence, MaxStuck: a.settings.MaxStuck, Log: a.log,
 	}
 	if executable, err := os.Executable(); err == nil {
 		o.Child = append([]string{executable}, a.Args...)
