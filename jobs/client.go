@@ -30,6 +30,15 @@ type Client interface {
 	// the outcome is not known; it is safe to repeat. StateUnknown: decided, and the
 	// job could not be read after it.
 	Cancel(ctx context.Context, queue, key string, decision Decision) (Info, error)
+	// Pause keeps a job that has not ended from running until it is resumed: at once
+	// when it is not running, else its context ends and it stops at its next step.
+	// Time that it waits for goes on. Nothing but Resume, Cancel and "run now" in
+	// asynq's tools ends it. ErrConflict: it has ended. Otherwise as Cancel.
+	Pause(ctx context.Context, queue, key string, decision Decision) (Info, error)
+	// Resume takes a Pause back. The job goes on when it would have: at its due time
+	// when that is still to come. ErrConflict: no operator has paused it. Otherwise as
+	// Cancel.
+	Resume(ctx context.Context, queue, key string, decision Decision) (Info, error)
 	// Signal hands a signal to a job, which keeps it until it waits for it
 	// ([Await]). Sending one of the same id again changes nothing. ErrConflict: the
 	// job has ended, or another signal of the name was given before.

@@ -30,6 +30,10 @@ var (
 	ErrLost = errors.New("another attempt owns this job")
 	// ErrCancelled is returned to a handler whose job was cancelled.
 	ErrCancelled = errors.New("job was cancelled")
+	// ErrPaused is returned to a handler whose job an operator has paused, and is the
+	// cause of its context. The job goes on from there when it is resumed and uses no
+	// attempt.
+	ErrPaused = errors.New("job was paused by an operator")
 	// ErrShutdown is returned to a handler that begins a step, or has saved
 	// progress, while its worker stops, and is the cause of its context when it does
 	// neither for too long. The job goes on elsewhere from there and uses no attempt.

@@ -122,9 +122,14 @@ func (p *parallel) ended(i int, err error) {
 	if errors.Is(err, ErrShutdown) {
 		return
 	}
-	if !p.settings.collectAll || errors.Is(err, ErrLost) || errors.Is(err, ErrCancelled) {
+	if !p.settings.collectAll || endsAll(err) {
 		p.cancel(fmt.Errorf("another branch has failed: %w", err))
 	}
+}
+
+// endsAll reports that an error is about the whole execution.
+func endsAll(err error) bool {
+	return errors.Is(err, ErrLost) || errors.Is(err, ErrCancelled) || errors.Is(err, ErrPaused)
 }
 
 func (p *parallel) err() error {

@@ -98,6 +98,7 @@ type Info struct {
 	DueAt       time.Time       `json:"due_at,omitzero"`        // scheduled, retrying, paused: when it is next looked at
 	ExpiresAt   time.Time       `json:"expires_at,omitzero"`    // completed, cancelled: when key and result are forgotten
 	CancelAsked bool            `json:"cancel_asked,omitempty"` // someone asked to cancel a running job
+	PauseAsked  bool            `json:"pause_asked,omitempty"`  // someone asked to pause it; it pauses when its execution ends
 
 	raw []byte // the result as stored, for Kind.Result
 }

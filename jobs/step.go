@@ -102,7 +102,7 @@ func Within(d time.Duration) StepOption {
 //
 // fn's own error is returned wrapped in a *[StepError]. Other errors match
 // [ErrLost] when another attempt owns the job by now, [ErrCancelled] when the
-// job was cancelled meanwhile, [ErrShutdown] when the worker stops and the job
+// job was cancelled meanwhile, [ErrPaused] when it was paused, [ErrShutdown] when the worker stops and the job
 // goes on elsewhere from this step, [ErrDuplicateStep] when the name was used
 // before in this execution, [ErrParked] when the job is to be parked, [ErrInvalid]
 // for a bad name, [ErrNoJob] outside of a job: return them.
@@ -198,7 +198,7 @@ func (e *StepError) Unwrap() error { return e.Err }
 // work is worth keeping; each call is one round trip.
 //
 // It returns an error matching [ErrLost] or [ErrCancelled] when the work is no
-// longer wanted, and [ErrShutdown] when the progress is saved and the worker
+// longer wanted, [ErrPaused] when it is not wanted now, and [ErrShutdown] when the progress is saved and the worker
 // stops, so that the job goes on elsewhere from there: return it.
 func Heartbeat(ctx context.Context, progress any) error {
 	a, err := attemptFrom(ctx, "heartbeat")

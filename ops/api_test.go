@@ -241,13 +241,14 @@ func TestDecisions(t *testing.T) {
 		{"jobs/default/p/cancel", why, 200}, {"jobs/default/none/cancel", why, 404}, {"jobs/DEFAULT/none/cancel", why, 400},
 		{"jobs/default/p/cancel", `{}`, 400}, {"jobs/default/p/cancel", `{"reason":""}`, 400}, {"jobs/default/p/cancel", ``, 400},
 		{"jobs/default/p/cancel", `{"reason":"` + strings.Repeat("x", 1001) + `"}`, 400}, {"jobs/default/p/cancel", `{"reason":"r","actor":"root"}`, 400},
+		{"jobs/default/p/pause", why, 200}, {"jobs/default/none/pause", why, 404}, {"jobs/default/p/pause", `{}`, 400}, {"jobs/default/p/resume", why, 200},
 		{"queues/default/pause", why, 200}, {"queues/none/pause", why, 404}, {"queues/NONE/pause", why, 400}, {"queues/default/resume", why, 200}, {"queues/default/pause", `{}`, 400},
 	} {
 		if got := ask(c.target, c.body); got.Code != c.want {
 			t.Errorf("%s %.40s: %d %s, want %d", c.target, c.body, got.Code, got.text, c.want)
 		}
 	}
-	want := []string{"replay from start false", "replay from start true", "discard", "cancel", "pause queue"}
+	want := []string{"replay from start false", "replay from start true", "discard", "cancel", "pause", "resume", "pause queue"}
 	var what []string
 	for _, event := range f.events {
 		what = append(what, event.What)

@@ -154,6 +154,14 @@ func (f *fakeStore) Cancel(_ context.Context, queue, key string, by jobs.Decisio
 	return f.change(queue, key, "cancel", by, "", jobs.StateCancelled)
 }
 
+func (f *fakeStore) Pause(_ context.Context, queue, key string, by jobs.Decision) (jobs.Info, error) {
+	return f.change(queue, key, "pause", by, "", jobs.StatePaused)
+}
+
+func (f *fakeStore) Resume(_ context.Context, queue, key string, by jobs.Decision) (jobs.Info, error) {
+	return f.change(queue, key, "resume", by, jobs.StatePaused, jobs.StatePending)
+}
+
 func (f *fakeStore) Replay(_ context.Context, queue, key string, fromStart bool, by jobs.Decision) (jobs.Info, error) {
 	return f.change(queue, key, fmt.Sprintf("replay from start %v", fromStart), by, jobs.StateQuarantined, jobs.StatePending)
 }

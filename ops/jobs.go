@@ -229,18 +229,21 @@ func summary(info jobs.Info) jobs.Info {
 	return info
 }
 
-func (s *service) cancelJob(w http.ResponseWriter, r *http.Request) error {
-	queue, key, err := place(r)
-	if err != nil {
-		return err
+// decide answers a decision about one job with the job as it then is.
+func decide(verb func(Store, context.Context, string, string, jobs.Decision) (jobs.Info, error)) func(*service, http.ResponseWriter, *http.Request) error {
+	return func(s *service, w http.ResponseWriter, r *http.Request) error {
+		queue, key, err := place(r)
+		if err != nil {
+			return err
+		}
+		by, err := decisionOf(w, r)
+		if err != nil {
+			return err
+		}
+		info, err := verb(s.store, r.Context(), queue, key, by)
+		if err != nil {
+			return err
+		}
+		return writeJSON(w, http.StatusOK, info)
 	}
-	by, err := decisionOf(w, r)
-	if err != nil {
-		return err
-	}
-	info, err := s.store.Cancel(r.Context(), queue, key, by)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, info)
 }

@@ -181,7 +181,9 @@ func (s *service) routes() []route {
 		{"POST /api/v1/jobs", Producer, (*service).enqueue},
 		{"GET /api/v1/jobs", Viewer, (*service).listJobs},
 		{"GET /api/v1/jobs/{queue}/{key}", Viewer, (*service).getJob},
-		{"POST /api/v1/jobs/{queue}/{key}/cancel", Operator, (*service).cancelJob},
+		{"POST /api/v1/jobs/{queue}/{key}/cancel", Operator, decide(Store.Cancel)},
+		{"POST /api/v1/jobs/{queue}/{key}/pause", Operator, decide(Store.Pause)},
+		{"POST /api/v1/jobs/{queue}/{key}/resume", Operator, decide(Store.Resume)},
 		{"POST /api/v1/jobs/{queue}/{key}/signals/{name...}", Producer, (*service).signalJob},
 		{"POST /api/v1/jobs/{queue}/{key}/approvals/{name...}", Operator, (*service).approveJob},
 

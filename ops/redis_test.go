@@ -59,6 +59,14 @@ func TestRedisEnqueueListCancel(t *testing.T) {
 	if strings.Join(keys, " ") != "order:0 order:1 order:2 order:3 order:4" {
 		t.Errorf("pages hold %v", keys)
 	}
+	for _, step := range [][2]string{{"pause", `"type":"operator"`}, {"resume", `"order:1"`}} {
+		if got := call(h, "POST", "/api/v1/jobs/orders/order:1/"+step[0], `{"reason":"not now"}`); got.Code != 200 || !strings.Contains(got.text, step[1]) {
+			t.Errorf("%s: %d %s", step[0], got.Code, got.text)
+		}
+	}
+	if got := call(h, "POST", "/api/v1/jobs/orders/order:1/resume", `{"reason":"again"}`); got.Code != 409 {
+		t.Errorf("resume of a job that is not paused: %d %s", got.Code, got.text)
+	}
 	if got := call(h, "POST", "/api/v1/jobs/orders/order:1/cancel", `{"reason":"not wanted"}`); got.Code != 200 || !strings.Contains(got.text, `"state":"cancelled"`) {
 		t.Errorf("cancel: %d %s", got.Code, got.text)
 	}

@@ -421,4 +421,189 @@ retry 1
 -perdure:{q}:own:o k
 ~asynq:{q}:t:k msg
 ~asynq:{q}:t:k state=retry
+
+cancel 1 paused by an operator
++asynq:{q}:completed k=<time>
++asynq:{q}:t:k p:end=cancelled
++asynq:{q}:t:k p:exp=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 1=cancel k by ada: because
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:due
+-asynq:{q}:t:k p:hold
+-asynq:{q}:t:k p:wait
+-perdure:{q}:parked k
+~asynq:{q}:t:k state=completed
+
+checkpoint 1 pause asked
++asynq:{q}:t:k s:s1=1 <time> <time> {"x":1}
+
+complete 1 pause asked
++asynq:{q}:completed k=<time>
++asynq:{q}:processed:<day> ttl=set
++asynq:{q}:processed:<day>=1
++asynq:{q}:processed=1
++asynq:{q}:t:k p:exp=<time>
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:ver=1
++asynq:{q}:t:k result="done"
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:hold
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=completed
+
+progress 1 pause asked
++asynq:{q}:t:k h:s1=half
+
+resume 1 paused
++asynq:{q}:pending=k
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 1=resume k by ada: because
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:due
+-asynq:{q}:t:k p:hold
+-asynq:{q}:t:k p:wait
+-perdure:{q}:parked k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=pending
+
+resume 1 pending
++asynq:{q}:pending=k
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 1=resume k by ada: because
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:due
+-asynq:{q}:t:k p:hold
+-asynq:{q}:t:k p:wait
+-perdure:{q}:parked k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=pending
+
+resume 1 ran when it was paused
++asynq:{q}:pending=k
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 1=resume k by ada: because
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:due
+-asynq:{q}:t:k p:hold
+-asynq:{q}:t:k p:wait
+-perdure:{q}:parked k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=pending
+
+resume 1 retrying
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 1=resume k by ada: because
+-asynq:{q}:t:k p:back
+-asynq:{q}:t:k p:hold
+-asynq:{q}:t:k p:wait
+-perdure:{q}:parked k
+~asynq:{q}:retry k=<time>
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k p:due=<time>
+
+resume 1 scheduled
++asynq:{q}:scheduled k=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 1=resume k by ada: because
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:back
+-asynq:{q}:t:k p:due
+-asynq:{q}:t:k p:hold
+-asynq:{q}:t:k p:wait
+-perdure:{q}:parked k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=scheduled
+
+resume 2 running
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=2
++perdure:{q}:events 1=resume k by ada: because
+-asynq:{q}:t:k p:hold
+
+suspend 1 paused
++asynq:{q}:t:k p:hold=ada: because
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 0=pause k by ada: because
+~asynq:{q}:retry k=<time>
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k p:due=<time>
+~asynq:{q}:t:k p:pn=2
+~asynq:{q}:t:k p:wait=2 <time> operator ada: because
+~perdure:{q}:parked k=<time>
+
+suspend 1 pending
++asynq:{q}:retry k=<time>
++asynq:{q}:t:k p:due=<time>
++asynq:{q}:t:k p:hold=ada: because
++asynq:{q}:t:k p:pn=1
++asynq:{q}:t:k p:wait=1 <time> operator ada: because
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 0=pause k by ada: because
++perdure:{q}:parked k=<time>
+-asynq:{q}:pending
+-asynq:{q}:t:k pending_since
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=retry
+
+suspend 1 retrying
++asynq:{q}:t:k p:back=retry <time>
++asynq:{q}:t:k p:hold=ada: because
++asynq:{q}:t:k p:pn=1
++asynq:{q}:t:k p:wait=1 <time> operator ada: because
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 0=pause k by ada: because
++perdure:{q}:parked k=<time>
+~asynq:{q}:retry k=<time>
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k p:due=<time>
+
+suspend 1 scheduled
++asynq:{q}:retry k=<time>
++asynq:{q}:t:k p:back=scheduled <time>
++asynq:{q}:t:k p:due=<time>
++asynq:{q}:t:k p:hold=ada: because
++asynq:{q}:t:k p:pn=1
++asynq:{q}:t:k p:wait=1 <time> operator ada: because
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 0=pause k by ada: because
++perdure:{q}:parked k=<time>
+-asynq:{q}:scheduled k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=retry
+
+suspend 1 suspect
++asynq:{q}:t:k p:hold=ada: because
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 0=pause k by ada: because
+-perdure:{q}:suspects k
+~asynq:{q}:retry k=<time>
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k p:due=<time>
+~asynq:{q}:t:k p:pn=2
+~asynq:{q}:t:k p:wait=2 <time> operator ada: because
+~perdure:{q}:parked k=<time>
+
+suspend 2
++asynq:{q}:t:k p:hold=ada: because
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=2
++perdure:{q}:events 0=pause k by ada: because
 `

@@ -129,8 +129,17 @@ func stillWanted(reply any) error {
 		return jobs.Permanent(&jobs.InvalidError{Field: "recorded fields of the job", Value: maxFields, Bound: fmt.Sprintf("under %d", maxFields)})
 	case code < 0:
 		return jobs.ErrLost
-	case parts[1] == int64(1):
+	}
+	return askedOf(parts[1])
+}
+
+// askedOf is what somebody has asked of a running job.
+func askedOf(code any) error {
+	switch code {
+	case int64(1):
 		return jobs.ErrCancelled
+	case int64(2):
+		return jobs.ErrPaused
 	}
 	return nil
 }
@@ -150,7 +159,7 @@ func (s *Store) Holdings(ctx context.Context, queue, owner string) (delivery.Hol
 	h := delivery.Holdings{Fenced: suspects < 0, Suspects: int(max(suspects, 0))}
 	for parts = parts[1:]; len(parts) >= 3; parts = parts[3:] {
 		h.Held = append(h.Held, delivery.Holding{
-			Hold: delivery.Hold{Queue: queue, Key: text(parts[0]), Token: text(parts[1])}, CancelAsked: parts[2] == int64(1),
+			Hold: delivery.Hold{Queue: queue, Key: text(parts[0]), Token: text(parts[1])}, Asked: askedOf(parts[2]),
 		})
 	}
 	return h, nil

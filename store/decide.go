@@ -31,6 +31,31 @@ func (s *Store) Cancel(ctx context.Context, queue, key string, by jobs.Decision)
 	})
 }
 
+// Pause implements [jobs.Client].
+func (s *Store) Pause(ctx context.Context, queue, key string, by jobs.Decision) (jobs.Info, error) {
+	if err := by.Check(); err != nil {
+		return jobs.Info{}, err
+	}
+	return s.decide(ctx, "pause", queue, key, func(_ *message, _ []byte, decided string) (int64, error) {
+		return s.runCode(ctx, "suspend", []string{
+			taskKey(queue, key), pendingKey(queue), scheduledKey(queue), retryKey(queue), parkedKey(queue), eventsKey(queue),
+			suspectsKey(queue), decided,
+		}, key, by.Actor, by.Reason)
+	})
+}
+
+// Resume implements [jobs.Client].
+func (s *Store) Resume(ctx context.Context, queue, key string, by jobs.Decision) (jobs.Info, error) {
+	if err := by.Check(); err != nil {
+		return jobs.Info{}, err
+	}
+	return s.decide(ctx, "resume", queue, key, func(_ *message, _ []byte, decided string) (int64, error) {
+		return s.runCode(ctx, "resume", []string{
+			taskKey(queue, key), pendingKey(queue), scheduledKey(queue), retryKey(queue), parkedKey(queue), eventsKey(queue), decided,
+		}, key, by.Actor, by.Reason)
+	})
+}
+
 // Replay returns a quarantined job to its queue with a fresh count of attempts:
 // from the failed step, or from the start with every step forgotten. ErrConflict:
 // it is not quarantined, or its message cannot be read, so that no worker could run

@@ -283,12 +283,20 @@ func decisionFaults() []faultCase {
 	replay := func(fromStart bool) func(*fixture, any) error {
 		return func(f *fixture, _ any) error { _, err := f.Replay(f.ctx, "q", "k", fromStart, why); return err }
 	}
+	pauseJob := func(f *fixture, _ any) error { _, err := f.Pause(f.ctx, "q", "k", why); return err }
 	pause := func(f *fixture, _ any) error { return f.PauseQueue(f.ctx, "q", why) }
 	resume := func(f *fixture, _ any) error { _, err := f.ResumeQueue(f.ctx, "q", why); return err }
 	return []faultCase{
 		{script: "cancel", name: "of a pending job", arrange: pendingJob, call: cancel, itself: true},
 		{script: "cancel", name: "of a running job", arrange: run, call: cancel, itself: true},
 		{script: "cancel", name: "of a paused job", arrange: ended(delivery.Pause), call: cancel, itself: true},
+		{script: "suspend", name: "of a pending job", arrange: pendingJob, call: pauseJob, itself: true},
+		{script: "suspend", name: "of a running job", arrange: run, call: pauseJob, itself: true},
+		{script: "suspend", name: "of a retrying job", arrange: ended(delivery.Retry), call: pauseJob, itself: true},
+		{script: "resume", arrange: after(ended(delivery.Retry), suspend), itself: true, call: func(f *fixture, _ any) error {
+			_, err := f.Resume(f.ctx, "q", "k", why)
+			return err
+		}},
 		{script: "replay", name: "from the failed step", arrange: deadJob, call: replay(false), itself: true},
 		{script: "replay", name: "from the start", arrange: deadJob, call: replay(true), itself: true},
 		{script: "discard", arrange: deadJob, itself: true, call: func(f *fixture, _ any) error {

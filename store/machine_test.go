@@ -25,10 +25,12 @@ type modelJob struct {
 	steps                                    map[string]string // to the execution that recorded it
 	progress                                 map[string]string // saved inside a step
 	asked                                    bool
-	row, alone                               int    // crashes in a row, and of a process that ran nothing else
-	isolated                                 bool   // paused, to be run by itself
-	runsAlone                                bool   // this execution
-	blame                                    string // token of the last crash
+	halt, halted                             bool       // an operator has paused it, and it is parked for that
+	back                                     jobs.State // where it goes when it is resumed: scheduled, retrying or ""
+	row, alone                               int        // crashes in a row, and of a process that ran nothing else
+	isolated                                 bool       // paused, to be run by itself
+	runsAlone                                bool       // this execution
+	blame                                    string     // token of the last crash
 	blamedAlone                              bool
 	armed, waiting                           bool               // a wait is armed; it is paused for that
 	signal                                   string             // id of the one that was given
@@ -139,7 +141,7 @@ func (m *machine) through(t *rapid.T, script string, call func() error) (lost bo
 	if after.Before+after.After+after.Twice == before.Before+before.After+before.Twice {
 		return false, err // it did not come to the script
 	}
-	itself := slices.Contains([]string{"cancel", "replay", "discard", "hold", "signal", asynqScript}, script)
+	itself := slices.Contains([]string{"cancel", "suspend", "resume", "replay", "discard", "hold", "signal", asynqScript}, script)
 	if unknown := errors.Is(err, jobs.ErrUnavailable); unknown == (itself || when == fault.Twice) {
 		t.Fatalf("%s %s it ran: its caller hears %v", script, when, err)
 	} else if unknown {
@@ -224,7 +226,7 @@ func (m *machine) claim(t *rapid.T) {
 	}
 	for _, d := range batch.Deliveries {
 		j := m.jobs[d.Key]
-		if j == nil || j.state != jobs.StatePending || j.suspect() {
+		if j == nil || j.state != jobs.StatePending || j.suspect() || j.halt {
 			t.Fatalf("claimed %+v, which is %+v", d, j)
 		}
 		m.begun(t, d, j, o)
@@ -236,12 +238,15 @@ func (m *machine) claim(t *rapid.T) {
 
 func (j *modelJob) suspect() bool { return j.row >= 2 || j.alone > 0 }
 
-// park follows the suspects that a claim has met; others counts what else was
-// pending.
+// park follows the suspects that a claim has met, and what an operator has paused;
+// others counts what else was pending.
 func (m *machine) park() (met, others int) {
 	for _, key := range m.in(jobs.StatePending) {
 		j := m.jobs[key]
 		switch {
+		case j.halt && m.f.state(key) == jobs.StatePaused:
+			j.state, j.halted, j.back = jobs.StatePaused, true, ""
+		case j.halt:
 		case !j.suspect():
 			others++
 		case m.f.state(key) == jobs.StatePaused:
@@ -366,10 +371,8 @@ func (m *machine) checkpoint(t *rapid.T) {
 	case by != "" && by != run:
 		want(t, "recorded before", err, jobs.ErrLost)
 		return
-	case j.asked:
-		want(t, "asked to cancel", err, jobs.ErrCancelled)
 	default:
-		want(t, "checkpoint", err, nil)
+		want(t, "checkpoint", err, j.wanted())
 	}
 	if j.steps[step] == "" {
 		j.steps[step], j.waits, j.row = run, 0, 0
@@ -381,11 +384,7 @@ func (m *machine) saveProgress(t *rapid.T) {
 	_, j := m.one(t, jobs.StateRunning)
 	step, text := rapid.SampledFrom([]string{"", "s1", "s2"}).Draw(t, "step"), fmt.Sprint(rapid.IntRange(0, 9).Draw(t, "done"))
 	_, err := m.through(t, "progress", func() error { return m.f.SaveProgress(m.f.ctx, j.held.Hold, step, []byte(text)) })
-	if j.asked {
-		want(t, "progress of one asked to cancel", err, jobs.ErrCancelled)
-	} else {
-		want(t, "progress", err, nil)
-	}
+	want(t, "progress", err, j.wanted())
 	j.progress[step] = text
 }
 
@@ -434,7 +433,7 @@ func (m *machine) count(outcome delivery.Outcome) {
 func (j *modelJob) settled(m *machine, outcome delivery.Outcome) {
 	switch outcome {
 	case delivery.Complete:
-		j.state, j.asked, j.waits = jobs.StateCompleted, false, 0
+		j.state, j.asked, j.halt, j.waits = jobs.StateCompleted, false, false, 0
 		delete(j.progress, "")
 	case delivery.Retry:
 		j.state, j.waits = jobs.StateRetrying, 0
@@ -445,14 +444,14 @@ func (j *modelJob) settled(m *machine, outcome delivery.Outcome) {
 		j.waits++
 		j.failures++
 	case delivery.Quarantine:
-		j.state, j.waits, j.asked = jobs.StateQuarantined, 0, false
+		j.state, j.waits, j.asked, j.halt = jobs.StateQuarantined, 0, false, false
 		j.attempts++
 		j.failures++
 	case delivery.Cancel:
 		if !j.asked {
 			m.decisions++
 		}
-		j.state, j.waits, j.asked = jobs.StateCancelled, 0, false
+		j.state, j.waits, j.asked, j.halt = jobs.StateCancelled, 0, false, false
 	case delivery.HandBack:
 		j.state = jobs.StatePending
 	case delivery.Park:
@@ -477,11 +476,7 @@ func (m *machine) await(t *rapid.T) {
 		output, ready, err = m.f.Await(m.f.ctx, j.held.Hold, j.runs, forGo)
 		return err
 	})
-	if j.asked {
-		want(t, "asked to cancel", err, jobs.ErrCancelled)
-	} else {
-		want(t, "await", err, nil)
-	}
+	want(t, "await", err, j.wanted())
 	if was := j.steps["go"]; was == "" && j.kept {
 		j.steps["go"], j.waits, j.row = "d"+j.signal, 0, 0
 		j.kept, j.armed = false, false
@@ -597,7 +592,7 @@ func (m *machine) holdings(t *rapid.T) {
 	var keys []string
 	for _, one := range h.Held {
 		keys = append(keys, one.Key)
-		if j := m.jobs[one.Key]; j == nil || j.held == nil || one.Token != j.held.Token || one.CancelAsked != j.asked {
+		if j := m.jobs[one.Key]; j == nil || j.held == nil || one.Token != j.held.Token || one.Asked != j.wanted() {
 			t.Fatalf("%s holds %+v, which is %+v", o.id, one, j)
 		}
 	}
@@ -690,7 +685,7 @@ func (m *machine) promote(t *rapid.T) {
 	if moved != 1 && !(lost && moved == 0) {
 		t.Fatalf("promoted %d", moved)
 	}
-	j.state, j.isolated, j.waiting = jobs.StatePending, false, false
+	j.state, j.isolated, j.waiting, j.halted = jobs.StatePending, false, false, false
 }
 
 func (m *machine) cancel(t *rapid.T) {
@@ -712,7 +707,7 @@ func (m *machine) cancel(t *rapid.T) {
 			m.decisions++
 		}
 		if j.asked = j.state == jobs.StateRunning; !j.asked {
-			j.state, j.waits, j.isolated, j.waiting = jobs.StateCancelled, 0, false, false
+			j.state, j.waits, j.isolated, j.waiting, j.halt, j.halted = jobs.StateCancelled, 0, false, false, false, false
 		}
 	}
 	want(t, "cancel", err, nil)
@@ -814,7 +809,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"stale": m.stale, "stale again": m.stale, "fenced": m.fenced, "isolate": m.isolate, "absolve": m.absolve,
 		"await": m.await, "signal": m.send, "holdings": m.holdings, "beat": m.beat, "silent": m.fallSilent, "reclaim": m.reclaim, "crash": m.crash, "crash again": m.crash,
 		"promote": m.promote, "expire": m.expire, "announce": m.announce,
-		"cancel": m.cancel, "replay": m.replay, "discard": m.discard, "hold": m.hold,
+		"cancel": m.cancel, "pause": m.pause, "resume": m.resume, "replay": m.replay, "discard": m.discard, "hold": m.hold,
 	}
 }
 

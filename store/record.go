@@ -37,6 +37,8 @@ import (
 //	p:exp    when an ended job is forgotten, unix seconds
 //	p:end    'cancelled' when it ended so
 //	p:can    who asked to cancel it while it ran, and why
+//	p:hold   who has paused it, and why
+//	p:back   where it goes when it is resumed before its time: '<scheduled|retry> <due ms>'
 //	p:fn     number of the last failure
 //	f:<n>    failure n, JSON
 //	s:<name> a step's record: '<execution> <started ms> <ended ms> <output>'
@@ -163,6 +165,7 @@ func (h hash) info(queue, key string) jobs.Info {
 		WaitingOn: h.waiting(), Steps: h.steps(), Failures: h.failures(),
 		EnqueuedAt: msText(m.Headers[headerEnqueued]), CancelAsked: h["p:can"] != "",
 	}
+	i.PauseAsked = h["p:hold"] != "" && (i.WaitingOn == nil || i.WaitingOn.Type != "operator")
 	if i.State == jobs.StateRetrying || i.State == jobs.StatePaused {
 		i.DueAt = h.ms("p:due")
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
 )
 
 // scriptCase makes one script give one documented answer. act runs between two
@@ -171,6 +172,51 @@ func runNow(f *fixture, _ any) any {
 	return nil
 }
 
+func decideJob(script string, keys ...string) func(f *fixture, _ any) any {
+	return func(f *fixture, _ any) any {
+		code, err := f.runCode(f.ctx, script, append(keys, decidedKey("q", rand.Text())), "k", "ada", "because")
+		f.ok(err)
+		return code
+	}
+}
+
+var (
+	suspend = decideJob("suspend", taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), parkedKey("q"), eventsKey("q"), suspectsKey("q"))
+	resume  = decideJob("resume", taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), parkedKey("q"), eventsKey("q"))
+)
+
+func pauseCases() []scriptCase {
+	later := func(f *fixture) any { f.enqueue("k", jobs.Delay(time.Hour)); return nil }
+	handBack := func(f *fixture, from any) any { return f.settle(held(f, from), delivery.HandBack) }
+	claim := func(f *fixture, _ any) any { _, err := f.Claim(f.ctx, "q", "o", 1); f.ok(err); return nil }
+	return []scriptCase{
+		{"suspend 1 pending", pendingJob, suspend},
+		{"suspend 1 scheduled", later, suspend},
+		{"suspend 1 retrying", ended(delivery.Retry), suspend},
+		{"suspend 1 paused", ended(delivery.Pause), suspend},
+		{"suspend 1 suspect", ended(delivery.Suspect), suspend},
+		{"suspend 2", run, suspend},
+		{"suspend 3", after(run, suspend), suspend},
+		{"suspend -1", nil, suspend},
+		{"suspend -3 completed", ended(delivery.Complete), suspend},
+		{"suspend -3 quarantined", deadJob, suspend},
+		{"suspend -3 quarantined and run now", after(deadJob, runNow), suspend},
+		{"suspend -3 to be cancelled", after(run, cancel), suspend},
+		{"resume 1 pending", after(pendingJob, suspend), resume},
+		{"resume 1 scheduled", after(later, suspend), resume},
+		{"resume 1 retrying", after(ended(delivery.Retry), suspend), resume},
+		{"resume 1 paused", after(ended(delivery.Pause), suspend), resume},
+		{"resume 1 ran when it was paused", after(run, suspend, handBack, claim), resume},
+		{"resume 2 running", after(run, suspend), resume},
+		{"resume -1", nil, resume},
+		{"resume -3", pendingJob, resume},
+		{"cancel 1 paused by an operator", after(pendingJob, suspend), cancel},
+		{"checkpoint 1 pause asked", after(run, suspend), checkpoint(1)},
+		{"progress 1 pause asked", after(run, suspend), progress},
+		{"complete 1 pause asked", after(run, suspend), func(f *fixture, from any) any { return f.settle(held(f, from), delivery.Complete) }},
+	}
+}
+
 func otherCases() []scriptCase {
 	return []scriptCase{
 		{"checkpoint 1", run, checkpoint(1)},
@@ -242,7 +288,9 @@ func otherCases() []scriptCase {
 	}
 }
 
-func allCases() []scriptCase { return slices.Concat(verdictCases(), otherCases(), waitCases()) }
+func allCases() []scriptCase {
+	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases())
+}
 
 // TestScripts runs each script into each of its answers, and compares the whole
 // database before and after.

@@ -296,7 +296,7 @@ func TestHoldings(t *testing.T) {
 	f.ok(err)
 	held := found.Held
 	slices.SortFunc(held, func(x, y delivery.Holding) int { return int(x.Key[0]) - int(y.Key[0]) })
-	want := []delivery.Holding{{Hold: a.Hold}, {Hold: b.Hold, CancelAsked: true}}
+	want := []delivery.Holding{{Hold: a.Hold}, {Hold: b.Hold, Asked: jobs.ErrCancelled}}
 	if found.Fenced || found.Suspects != 0 || !slices.Equal(held, want) {
 		t.Errorf("found %+v", found)
 	}

@@ -295,7 +295,7 @@ func (a *attempt) Commit(ctx context.Context, step string, output []byte, starte
 
 func (a *attempt) record(ctx context.Context, c delivery.Checkpoint) error {
 	err := a.write(ctx, func(ctx context.Context) error { return a.w.store.Checkpoint(ctx, a.d.Hold, c) })
-	if err == nil || errors.Is(err, jobs.ErrCancelled) {
+	if err == nil || errors.Is(err, jobs.ErrCancelled) || errors.Is(err, jobs.ErrPaused) {
 		a.w.metrics.steps.WithLabelValues(a.d.Kind).Inc()
 		a.log.Debug("step recorded", "step", c.Step, "took", c.Elapsed)
 	}
@@ -343,6 +343,9 @@ func (a *attempt) write(ctx context.Context, send func(context.Context) error) e
 			return err
 		case errors.Is(err, jobs.ErrCancelled):
 			a.end(jobs.ErrCancelled)
+			return err
+		case errors.Is(err, jobs.ErrPaused):
+			a.end(jobs.ErrPaused)
 			return err
 		case errors.Is(err, jobs.ErrShutdown): // in an isolated process: its worker stops
 			a.leaving.Store(true)

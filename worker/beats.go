@@ -90,8 +90,8 @@ func (w *Worker) compareQueue(ctx context.Context, q *queue) {
 		switch {
 		case a == nil:
 			w.returnUnknown(ctx, h.Hold)
-		case h.CancelAsked:
-			a.end(jobs.ErrCancelled)
+		case h.Asked != nil:
+			a.end(h.Asked)
 		}
 	}
 }

@@ -61,7 +61,7 @@ type savedProgress struct {
 
 // causes are the errors that cross the pipe, by their name there.
 var causes = map[string]error{
-	"lost": jobs.ErrLost, "cancelled": jobs.ErrCancelled, "shutdown": jobs.ErrShutdown, "unavailable": jobs.ErrUnavailable,
+	"lost": jobs.ErrLost, "cancelled": jobs.ErrCancelled, "paused": jobs.ErrPaused, "shutdown": jobs.ErrShutdown, "unavailable": jobs.ErrUnavailable,
 }
 
 func causeOf(err error) (name, text string) {

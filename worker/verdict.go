@@ -46,7 +46,7 @@ func (a *attempt) verdict(o outcome) delivery.Verdict {
 		return delivery.Verdict{Outcome: delivery.Complete, Result: o.result}
 	case errors.Is(cause, jobs.ErrCancelled), errors.Is(o.err, jobs.ErrCancelled):
 		return delivery.Verdict{Outcome: delivery.Cancel, Reason: cancelReason(o.err)}
-	case errors.Is(cause, jobs.ErrShutdown), errors.Is(cause, jobs.ErrLost), a.leaving.Load():
+	case errors.Is(cause, jobs.ErrShutdown), errors.Is(cause, jobs.ErrPaused), errors.Is(cause, jobs.ErrLost), a.leaving.Load():
 		return delivery.Verdict{Outcome: delivery.HandBack}
 	case errors.Is(o.err, jobs.ErrParked):
 		if v, waits := a.park(); waits {

@@ -19,7 +19,9 @@ import (
 )
 
 func (a *App) jobCommand() *cobra.Command {
-	return group("job", "Enqueue jobs and look at them", a.jobEnqueue(), a.jobGet(), a.jobList(), a.jobWait(), a.jobCancel(), a.jobSignal(), a.jobApprove("approve", true), a.jobApprove("deny", false))
+	return group("job", "Enqueue jobs and look at them", a.jobEnqueue(), a.jobGet(), a.jobList(), a.jobWait(), a.jobDecision("cancel", "End a job that has not ended", (*store.Store).Cancel),
+		a.jobDecision("pause", "Keep a job from running until it is resumed", (*store.Store).Pause), a.jobDecision("resume", "Let a paused job go on", (*store.Store).Resume),
+		a.jobSignal(), a.jobApprove("approve", true), a.jobApprove("deny", false))
 }
 
 // withStore runs do on an open store.
@@ -290,10 +292,11 @@ func (a *App) wait(ctx context.Context, s *store.Store, queue, key string, timeo
 	return nil
 }
 
-func (a *App) jobCancel() *cobra.Command {
+// jobDecision is a command that decides something about a job, with a reason.
+func (a *App) jobDecision(verb, short string, decide func(*store.Store, context.Context, string, string, jobs.Decision) (jobs.Info, error)) *cobra.Command {
 	var reason string
-	c := a.onJob("cancel KEY --reason WHY", "End a job that has not ended", func(ctx context.Context, s *store.Store, queue, key string) error {
-		info, err := s.Cancel(ctx, queue, key, jobs.Decision{Actor: a.settings.actor(), Reason: reason})
+	c := a.onJob(verb+" KEY --reason WHY", short, func(ctx context.Context, s *store.Store, queue, key string) error {
+		info, err := decide(s, ctx, queue, key, jobs.Decision{Actor: a.settings.actor(), Reason: reason})
 		if err != nil {
 			return err
 		}

@@ -66,11 +66,16 @@ func (a *App) story(i jobs.Info) {
 	if i.Tenant != "" {
 		a.printf("  tenant %s\n", i.Tenant)
 	}
-	if i.WaitingOn != nil {
+	if i.WaitingOn != nil && i.WaitingOn.Type == "operator" {
+		a.printf("  paused since %s by %s; it goes on when it is resumed\n", clock(i.WaitingOn.Since), oneLine(i.WaitingOn.Name, 200))
+	} else if i.WaitingOn != nil {
 		a.printf("  waits for %s: %s since %s, until %s at the latest; it resumes by itself\n",
 			i.WaitingOn.Type, oneLine(i.WaitingOn.Name, 200), clock(i.WaitingOn.Since), clock(i.WaitingOn.Until))
 	} else if !i.DueAt.IsZero() {
 		a.printf("  due %s\n", clock(i.DueAt))
+	}
+	if i.PauseAsked {
+		a.printf("  pausing: it stops at its next step\n")
 	}
 	if i.CancelAsked {
 		a.printf("  cancelling: it ends at its next step\n")

@@ -117,7 +117,7 @@ type Checkpoint struct {
 // Holding is one entry of an owner's list in a queue.
 type Holding struct {
 	Hold
-	CancelAsked bool
+	Asked error // jobs.ErrCancelled or jobs.ErrPaused: somebody wants the execution to end
 }
 
 // Holdings are what Redis says that an owner holds in a queue.

@@ -72,7 +72,7 @@ func (w *watched) around(e Event, do func() error) error {
 
 func outcome(err error) string {
 	switch {
-	case err == nil, errors.Is(err, jobs.ErrCancelled):
+	case err == nil, errors.Is(err, jobs.ErrCancelled), errors.Is(err, jobs.ErrPaused):
 		return OK
 	case errors.Is(err, jobs.ErrLost):
 		return Refused

@@ -31,6 +31,6 @@ redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('ZREM', KEYS[9], ARGV[1])
 if KEYS[8] ~= KEYS[1] and redis.call('GET', KEYS[8]) == ARGV[1] then redis.call('DEL', KEYS[8]) end
 redis.call('ZADD', KEYS[5], expires, ARGV[1])
-redis.call('HDEL', KEYS[1], 'p:due', 'p:wait', 'p:waits', 'pending_since', 'p:dead', 'p:can')
+redis.call('HDEL', KEYS[1], 'p:due', 'p:wait', 'p:waits', 'pending_since', 'p:dead', 'p:can', 'p:hold', 'p:back')
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'completed', 'p:exp', expires, 'p:end', 'cancelled')
 return took(KEYS[10], 1)

@@ -22,8 +22,8 @@ end
 if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced', 0, 0} end
 if redis.call('EXISTS', KEYS[2]) == 1 then return {now_ms, 'paused', 0, 0} end
 
-local reply, taken, dropped, parked, most = {now_ms, 'ok', 0, 0}, 0, 0, 0, tonumber(ARGV[3])
-while taken < most and dropped + parked < 100 and reply[2] == 'ok' do
+local reply, taken, dropped, parked, kept, most = {now_ms, 'ok', 0, 0}, 0, 0, 0, 0, tonumber(ARGV[3])
+while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
   local heads = redis.call('LRANGE', KEYS[1], taken - most, -1) -- the head of the queue is the right end
   if #heads < most - taken then reply[2] = 'empty' end
   local number -- of tokens, taken for all of these at once
@@ -31,7 +31,7 @@ while taken < most and dropped + parked < 100 and reply[2] == 'ok' do
     local key = heads[i]
     local task = KEYS[11] .. key
     local had = redis.pcall('HMGET', task, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:inc', 'pending_since',
-      'p:due', 'p:row', 'p:icr')
+      'p:due', 'p:row', 'p:icr', 'p:hold')
     if not had[1] or had[2] then
       -- No job behind the entry (or, of another type, none of ours), or a second entry of a running one.
       redis.call('RPOP', KEYS[1])
@@ -43,6 +43,12 @@ while taken < most and dropped + parked < 100 and reply[2] == 'ok' do
       redis.call('HSET', task, 'state', 'completed')
       decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands')
       dropped = dropped + 1
+    elseif had[12] and not had[5] then
+      -- An operator has paused it while it ran, or while it waited for something else.
+      redis.call('RPOP', KEYS[1])
+      if had[4] then replayed(task, key) end
+      keep(task, key, had[1], had[12], '', KEYS[12], KEYS[8], now_ms)
+      kept = kept + 1
     elseif had[11] or tonumber(had[10] or 0) >= 2 then
       redis.call('RPOP', KEYS[1])
       if had[4] then replayed(task, key) end
@@ -56,7 +62,7 @@ while taken < most and dropped + parked < 100 and reply[2] == 'ok' do
       if had[4] then replayed(task, key) end
       if had[5] then
         redis.call('ZREM', KEYS[8], key)
-        redis.call('HDEL', task, 'p:wait')
+        redis.call('HDEL', task, 'p:wait', 'p:hold', 'p:back')
         decision(KEYS[10], 'resume', key, 'asynq', 'run now was asked for a paused job')
       end
       redis.call('HSET', task, 'state', 'active', 'p:tok', token, 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation)

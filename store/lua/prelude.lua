@@ -58,18 +58,39 @@ local function took(decided, answer)
   return answer
 end
 
+-- asked says what somebody has asked of a running job: 0 nothing, 1 to end as cancelled, 2 to pause.
+local function asked(task)
+  local had = redis.call('HMGET', task, 'p:can', 'p:hold')
+  return had[1] and 1 or had[2] and 2 or 0
+end
+
+-- shown returns the message with the error that asynq's tools show, of at most 127 bytes. That is field 7; of a field
+-- that occurs twice the last one counts.
+local function shown(msg, text)
+  local field = ':' .. string.char(#text) .. text
+  if string.sub(msg, -#field) == field then return msg end
+  return msg .. field
+end
+
+-- keep parks a job that an operator has paused: no timer wakes it. To asynq it is a retry in the year 2100. back is where
+-- it belongs when it is resumed before its time, '<set> <due ms>', or ''.
+local function keep(task, key, msg, hold, back, retry, parked, now_ms)
+  redis.call('ZADD', retry, 4102444800, key)
+  redis.call('ZADD', parked, now_ms, key)
+  redis.call('HSET', task, 'msg', shown(msg, 'paused: by an operator, until it is resumed'), 'state', 'retry', 'p:hold', hold,
+    'p:due', '4102444800000', 'p:wait', string.format('%d %.0f operator %s', redis.call('HINCRBY', task, 'p:pn', 1), now_ms, hold))
+  redis.call('HDEL', task, 'pending_since', 'p:back')
+  if back ~= '' then redis.call('HSET', task, 'p:back', back) end
+end
+
 -- suspected parks a job among the suspects, which run one at a time in a process of their own, from ready_ms on. To
 -- asynq it is a retry in a day; whoever ends that wait early meets the claim script, which parks the job here again.
--- The text that asynq's tools show is field 7 of the message; of a field that occurs twice the last one counts.
 local function suspected(task, key, msg, retry, parked, suspects, now_ms, ready_ms)
-  local text = 'isolated: its workers died while it ran; it runs alone now'
-  local field = ':' .. string.char(#text) .. text
-  if string.sub(msg, -#field) ~= field then msg = msg .. field end
   local due = now_ms + 86400000
   redis.call('ZADD', retry, math.floor(due / 1000), key)
   redis.call('ZADD', parked, now_ms, key)
   redis.call('ZADD', suspects, ready_ms, key)
-  redis.call('HSET', task, 'msg', msg, 'state', 'retry', 'p:due', due,
-    'p:wait', string.format('%d %.0f isolation a process of its own', redis.call('HINCRBY', task, 'p:pn', 1), now_ms))
+  redis.call('HSET', task, 'msg', shown(msg, 'isolated: its workers died while it ran; it runs alone now'), 'state', 'retry',
+    'p:due', due, 'p:wait', string.format('%d %.0f isolation a process of its own', redis.call('HINCRBY', task, 'p:pn', 1), now_ms))
   redis.call('HDEL', task, 'pending_since')
 end
