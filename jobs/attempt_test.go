@@ -21,13 +21,15 @@ type memory struct {
 	progress map[string][]byte
 	signals  map[string][]byte
 	waits    map[string]time.Time
+	made     map[string]jobs.Job   // children by key
+	ended    map[string]jobs.Ended // those that have ended
 }
 
 func newMemory(d jobs.Definition) *memory {
 	return &memory{
 		about:      jobs.About{Queue: "orders", Key: "order:1", Kind: d.Name, Incarnation: "inc", Attempt: 1},
 		definition: d, entered: map[string]bool{}, steps: map[string][]byte{}, progress: map[string][]byte{},
-		signals: map[string][]byte{}, waits: map[string]time.Time{},
+		signals: map[string][]byte{}, waits: map[string]time.Time{}, made: map[string]jobs.Job{}, ended: map[string]jobs.Ended{},
 	}
 }
 
@@ -88,4 +90,20 @@ func (m *memory) SaveProgress(_ context.Context, step string, data []byte) error
 	}
 	m.progress[step] = data
 	return nil
+}
+
+// Children makes what is not made yet; the test says in m.ended how it has ended.
+func (m *memory) Children(_ context.Context, g jobs.Group, wait bool) ([]jobs.Ended, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var ended []jobs.Ended
+	for _, job := range g.Jobs {
+		if _, there := m.made[job.Key]; !there {
+			m.made[job.Key] = job
+		}
+		if e, over := m.ended[job.Key]; over {
+			ended = append(ended, e)
+		}
+	}
+	return ended, wait && len(ended) == len(g.Jobs), m.commitErr
 }

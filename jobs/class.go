@@ -81,7 +81,7 @@ func Classify(err error) (c Classification) {
 }
 
 var rules = []func(error) (Classification, bool){
-	byAuthor, byPanic, byStore, byHTTP, byGRPC, byTLS, byTimeout, byNetwork, byDecoding, byDatabase,
+	byAuthor, byPanic, byChild, byStore, byHTTP, byGRPC, byTLS, byTimeout, byNetwork, byDecoding, byDatabase,
 }
 
 func is(class Class, rule string) (Classification, bool) {

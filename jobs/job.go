@@ -24,7 +24,8 @@ type Job struct {
 	Timeout   time.Duration
 	Retention time.Duration
 
-	err error
+	detached bool // of a child: cancelling its parent does not cancel it
+	err      error
 }
 
 // Err returns what is wrong with the job, or nil.
@@ -149,7 +150,7 @@ func checkHeader(name, value string) error {
 // have the kind's types: the HTTP API and the command line. A codec other than
 // JSON encodes it as a json.RawMessage.
 func Raw(d Definition, key string, payload json.RawMessage, options ...JobOption) Job {
-	j := newJob(d, key, options)
+	j := newJob(d, key, options).attached()
 	if len(payload) == 0 {
 		payload = json.RawMessage("null")
 	}

@@ -173,16 +173,7 @@ func (k Kind[P, R]) Err() error { return k.err }
 // New makes a job of the kind, to be given to [Client.Enqueue]. What is wrong
 // with key, payload or options is returned by Enqueue.
 func (k Kind[P, R]) New(key string, payload P, options ...JobOption) Job {
-	j := newJob(k.definition, key, options)
-	if k.err != nil {
-		j.err = k.err
-		return j
-	}
-	if err := validate(&payload); err != nil {
-		j.err = errors.Join(j.err, &payloadError{fmt.Errorf("payload of kind %q: %w", k.definition.Name, err)})
-	}
-	j.encode(k.definition, payload)
-	return j
+	return k.job(key, payload, options).attached()
 }
 
 // Do binds the kind to the function that runs its jobs. Middleware wraps the

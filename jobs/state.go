@@ -72,7 +72,7 @@ type StepInfo struct {
 
 // Waiting says what a paused job waits for.
 type Waiting struct {
-	Type  string    `json:"type"` // "timer", "signal", "kind", "version", "isolation"
+	Type  string    `json:"type"` // "timer", "signal", "children", "kind", "version", "isolation"
 	Name  string    `json:"name"` // what exactly: "unavailable: connection refused"
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until,omitzero"` // when it wakes at the latest

@@ -44,6 +44,11 @@ type Attempt interface {
 	// its time is up, "d" and the data when its signal is there. Not ready: the job
 	// is to be parked until then when the handler has returned.
 	Await(ctx context.Context, w Wait) (output []byte, ready bool, err error)
+	// Children makes the children of a group that are not made yet, and returns how
+	// they have ended, in the group's order, once all have. Not ready: some have not;
+	// when wait is set, the job is to be parked until then when the handler has
+	// returned. Without wait it only makes them.
+	Children(ctx context.Context, g Group, wait bool) (ended []Ended, ready bool, err error)
 }
 
 type contextKey int

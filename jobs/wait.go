@@ -21,7 +21,7 @@ var ErrTimedOut = errors.New("no signal came in time")
 // Wait is what an execution waits for, as an [Attempt] is asked.
 type Wait struct {
 	Name  string        // unique among the job's steps and waits
-	Type  string        // "timer" or "signal"
+	Type  string        // "timer", "signal" or "children"
 	For   time.Duration // at most, from when the job first came here; 0: see Until
 	Until time.Time     // at most; zero: for ever
 }

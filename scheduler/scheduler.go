@@ -27,7 +27,8 @@ type Store interface {
 // Upkeep is what the scheduler needs of the store to keep jobs moving.
 type Upkeep interface {
 	Queues(ctx context.Context) ([]string, error)
-	Promote(ctx context.Context, queue string) (moved int, next time.Duration, err error)
+	Promote(ctx context.Context, queue string) (delivery.Promoted, error)
+	Relay(ctx context.Context, queue string) (more bool, err error)
 	Expire(ctx context.Context, queue string) (int, error)
 	Silent(ctx context.Context, limit time.Duration) ([]string, error)
 	Reclaim(ctx context.Context, queue, owner string) (int, error)
@@ -48,6 +49,7 @@ type Scheduler struct {
 	silence   time.Duration
 	every     time.Duration
 	now       chan struct{} // a census was asked for
+	mail      chan string   // a queue with something to relay
 	log       *slog.Logger
 	promoted  prometheus.Counter
 	reclaimed prometheus.Counter
@@ -83,7 +85,7 @@ func New(store Store, options Options) (*Scheduler, error) {
 		options.Registerer.MustRegister(tally{store})
 	}
 	return &Scheduler{
-		store: store, silence: options.Silence, every: options.Census, now: make(chan struct{}, 1), log: options.Log,
+		store: store, silence: options.Silence, every: options.Census, now: make(chan struct{}, 1), mail: make(chan string, 16), log: options.Log,
 		promoted:  counter("perdure_promoted_total", "Due jobs moved to their queue."),
 		reclaimed: counter("perdure_reclaimed_total", "Jobs taken over from dead workers."),
 		expired:   counter("perdure_expired_total", "Ended jobs forgotten at the end of their retention."),
@@ -96,6 +98,7 @@ func New(store Store, options Options) (*Scheduler, error) {
 func (s *Scheduler) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { s.promote(ctx) })
+	loops.Go(func() { s.relay(ctx) })
 	loops.Go(func() { s.expire(ctx) })
 	loops.Go(func() { s.reclaim(ctx) })
 	loops.Go(func() { s.census(ctx) })
@@ -109,10 +112,13 @@ func (s *Scheduler) promote(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait := time.Second
 		err := s.eachQueue(ctx, func(queue string) error {
-			moved, next, err := s.store.Promote(ctx, queue)
-			s.promoted.Add(float64(moved))
-			if next >= 0 {
-				wait = min(wait, next)
+			p, err := s.store.Promote(ctx, queue)
+			s.promoted.Add(float64(p.Moved))
+			if p.Next >= 0 {
+				wait = min(wait, p.Next)
+			}
+			if p.Mail {
+				s.post(queue)
 			}
 			return err
 		})

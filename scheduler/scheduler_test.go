@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/scheduler"
 )
@@ -22,7 +23,9 @@ type fake struct {
 	frozen   time.Duration // how long the next look for silent owners takes
 	next     time.Duration // until the next job is due, as Promote says
 	bad      string        // a queue that always fails
-	expired  []int         // what Expire returns, one after the other
+	mail     string        // a queue that always has something to relay
+	relayed  []string
+	expired  []int // what Expire returns, one after the other
 	promotes map[string][]time.Duration
 	actions  []string
 	silent   string // the owner that is, "dead" by default
@@ -54,16 +57,24 @@ func (f *fake) Queues(context.Context) ([]string, error) {
 	return []string{"a", "b"}, nil
 }
 
-func (f *fake) Promote(_ context.Context, queue string) (int, time.Duration, error) {
+func (f *fake) Promote(_ context.Context, queue string) (delivery.Promoted, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.promotes[queue] = append(f.promotes[queue], f.at())
 	next := f.next
 	f.next = -1
 	if queue == f.bad {
-		return 0, -1, errDown
+		return delivery.Promoted{Next: -1}, errDown
 	}
-	return 1, next, nil
+	return delivery.Promoted{Moved: 1, Next: next, Mail: queue == f.mail}, nil
+}
+
+// Relay has more to relay the first time.
+func (f *fake) Relay(_ context.Context, queue string) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.relayed = append(f.relayed, queue)
+	return len(f.relayed) == 1, nil
 }
 
 func (f *fake) Expire(context.Context, string) (int, error) {
@@ -215,6 +226,18 @@ func TestItSleepsUntilTheNextJobIsDue(t *testing.T) {
 		want := []time.Duration{0, 137 * time.Millisecond, 1137 * time.Millisecond, 2137 * time.Millisecond}
 		if !slices.Equal(f.promotes["a"], want) {
 			t.Fatalf("looked at %v", f.promotes["a"])
+		}
+	})
+}
+
+func TestMailIsRelayedUntilThereIsNoMore(t *testing.T) {
+	f := &fake{next: -1, mail: "b"}
+	play(t, f, func() {
+		time.Sleep(500 * time.Millisecond)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if want := []string{"b", "b"}; !slices.Equal(f.relayed, want) {
+			t.Errorf("relayed %v, want %v", f.relayed, want)
 		}
 	})
 }

@@ -247,7 +247,7 @@ func TestAnotherTypeUnderAJobsName(t *testing.T) {
 	if drift := f.census(); drift["foreign key"] == 0 {
 		t.Errorf("drift %v", drift)
 	}
-	if _, _, err := f.Promote(f.ctx, "q"); err != nil {
+	if _, err := f.Promote(f.ctx, "q"); err != nil {
 		t.Errorf("promote: %v", err)
 	}
 	if d := f.take(); d.Key != "good" {

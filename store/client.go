@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +24,7 @@ const (
 	headerDigest      = jobs.HeaderPrefix + "digest"
 	headerTenant      = jobs.HeaderPrefix + "tenant"
 	headerEnqueued    = jobs.HeaderPrefix + "enqueued" // ms
+	headerParent      = jobs.HeaderPrefix + "parent"   // of a child: as p:parent
 )
 
 var _ jobs.Client = (*Store)(nil)
@@ -87,17 +89,9 @@ type call struct {
 }
 
 func (s *Store) newCall(ctx context.Context, job jobs.Job) call {
-	c := call{job: job, incarnation: rand.Text()[:20], nonce: rand.Text()[:16]}
-	headers := map[string]string{}
-	for name, value := range job.Headers {
-		headers[name] = value
-	}
+	headers := s.headers(job)
 	propagation.TraceContext{}.Inject(ctx, propagation.MapCarrier(headers))
-	headers[headerIncarnation], headers[headerNonce], headers[headerDigest] = c.incarnation, c.nonce, job.Digest
-	headers[headerEnqueued] = strconv.FormatInt(s.now().UnixMilli(), 10)
-	if job.Tenant != "" {
-		headers[headerTenant] = job.Tenant
-	}
+	c := call{job: job, incarnation: headers[headerIncarnation], nonce: headers[headerNonce]}
 	c.task = asynq.NewTaskWithHeaders(job.Kind, job.Payload, headers)
 	c.options = []asynq.Option{
 		asynq.TaskID(job.Key), asynq.Queue(job.Queue), asynq.MaxRetry(maxRetryField),
@@ -116,6 +110,20 @@ func (s *Store) newCall(ctx context.Context, job jobs.Job) call {
 		c.options = append(c.options, asynq.ProcessAt(due.Add(time.Second-time.Nanosecond).Truncate(time.Second)))
 	}
 	return c
+}
+
+// headers are those of a new job's message, with a fresh incarnation and nonce.
+func (s *Store) headers(job jobs.Job) map[string]string {
+	headers := maps.Clone(job.Headers)
+	if headers == nil {
+		headers = map[string]string{}
+	}
+	headers[headerIncarnation], headers[headerNonce], headers[headerDigest] = rand.Text()[:20], rand.Text()[:16], job.Digest
+	headers[headerEnqueued] = strconv.FormatInt(s.now().UnixMilli(), 10)
+	if job.Tenant != "" {
+		headers[headerTenant] = job.Tenant
+	}
+	return headers
 }
 
 func (c call) firstState() jobs.State {

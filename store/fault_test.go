@@ -201,7 +201,7 @@ func isolateAfterClaim(f *fixture, owner string) error {
 
 // schedulerFaults are the calls of a scheduler.
 func schedulerFaults() []faultCase {
-	promote := func(f *fixture, _ any) error { _, _, err := f.Promote(f.ctx, "q"); return err }
+	promote := func(f *fixture, _ any) error { _, err := f.Promote(f.ctx, "q"); return err }
 	reclaim := func(f *fixture, _ any) error { _, err := f.Reclaim(f.ctx, "q", "o"); return err }
 	waiting := func(f *fixture) any {
 		f.settle(f.running("retrying"), delivery.Retry)

@@ -82,7 +82,7 @@ func TestTwoCrashesInARowMakeASuspect(t *testing.T) {
 	size := len(f.field("k", "msg"))
 	for range 3 {
 		f.due("k")
-		_, _, err := f.Promote(f.ctx, "q")
+		_, err := f.Promote(f.ctx, "q")
 		f.ok(err)
 		if batch, err := f.Claim(f.ctx, "q", "o", 5); err != nil || batch.Suspects != 1 || len(batch.Deliveries) != 0 {
 			t.Fatalf("%+v, %v", batch, err)

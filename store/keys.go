@@ -52,6 +52,8 @@ func forgottenKey(queue string) string    { return ownKey(queue, "forgotten") } 
 func reservedKey(queue string) string     { return ownKey(queue, "reserved") }   // string: the worker that empties itself for suspects
 func deadKey(queue string) string         { return ownKey(queue, "dead") }       // zset: key by the time it was quarantined (ms)
 func eventsKey(queue string) string       { return ownKey(queue, "events") }     // stream of decisions
+func reportsKey(queue string) string      { return ownKey(queue, "reports") }    // zset: p:parent of children that have ended, by when (ms)
+func orphansKey(queue string) string      { return ownKey(queue, "orphans") }    // zset: key of a cancelled job with children, by when (ms)
 func holdsKey(queue string) string        { return ownKey(queue, "holds") }      // hash: reasons why the queue is paused
 func ownerKey(queue, owner string) string { return ownKey(queue, "own:"+owner) } // hash: key to token
 

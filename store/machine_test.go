@@ -680,7 +680,7 @@ func (m *machine) promote(t *rapid.T) {
 	key, j := m.one(t, jobs.StateScheduled, jobs.StateRetrying, jobs.StatePaused)
 	m.f.due(key)
 	var moved int
-	lost, err := m.through(t, "promote", func() (err error) { moved, _, err = m.f.Promote(m.f.ctx, "q"); return err })
+	lost, err := m.through(t, "promote", func() error { p, err := m.f.Promote(m.f.ctx, "q"); moved = p.Moved; return err })
 	want(t, "promote", err, nil)
 	if moved != 1 && !(lost && moved == 0) {
 		t.Fatalf("promoted %d", moved)

@@ -39,6 +39,8 @@ import (
 //	p:can    who asked to cancel it while it ran, and why
 //	p:hold   who has paused it, and why
 //	p:back   where it goes when it is resumed before its time: '<scheduled|retry> <due ms>'
+//	p:parent of a child: '<queue> <key> <incarnation> <group> <position>' of its parent
+//	p:kids   of a parent: its incarnation
 //	p:fn     number of the last failure
 //	f:<n>    failure n, JSON
 //	s:<name> a step's record: '<execution> <started ms> <ended ms> <output>'
@@ -46,6 +48,8 @@ import (
 //	w:<name> a wait that is not over: '<until ms, 0: for ever> <since ms> <type>'
 //	g:<name> a signal that was not waited for yet
 //	i:<name> the id of the signal of that name
+//	c:<name> a group of children: kind, queue and items, JSON
+//	b:<name> a character for each of them: '-' is to be made, '0' open, '1' ended
 type hash map[string]string
 
 func (h hash) int(field string) int {
@@ -205,7 +209,7 @@ func delivered(queue, key, token, pendingSince string, h hash) delivery.Delivery
 	}
 	d.Kind, d.Payload = m.Type, m.Payload
 	d.Incarnation, d.Tenant = incarnation(m, h), m.Headers[headerTenant]
-	d.Headers = ownHeaders(m.Headers)
+	d.Headers, d.Child = ownHeaders(m.Headers), m.Headers[headerParent] != ""
 	d.Timeout = time.Duration(m.Timeout) * time.Second
 	d.Retention = time.Duration(m.Retention) * time.Second
 	if m.Deadline > 0 {

@@ -87,7 +87,7 @@ func revised(data []byte, change func(*message)) (*message, []byte) {
 func (s *Store) complete(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
 	day, total, _, _, expires := s.counters(d.Queue)
 	m, msg := revised(d.Message, func(m *message) { m.CompletedAt = s.now().Unix() })
-	keys := append(heldKeys(d.Hold), completedKey(d.Queue), day, total, lockOf(d.Queue, d.Key, m), forgottenKey(d.Queue))
+	keys := append(heldKeys(d.Hold), completedKey(d.Queue), day, total, lockOf(d.Queue, d.Key, m), forgottenKey(d.Queue), reportsKey(d.Queue))
 	return s.runCode(ctx, "complete", keys, d.Key, d.Token, msg, seconds(d.Retention), expires, v.Result, d.Version)
 }
 
@@ -116,7 +116,7 @@ func (s *Store) park(ctx context.Context, d delivery.Delivery, v delivery.Verdic
 		m.ErrorMsg = fmt.Sprintf("paused: waits for %s; resumes by itself", v.Waiting.Name)
 	})
 	keys := append(heldKeys(d.Hold), retryKey(d.Queue), parkedKey(d.Queue), pendingKey(d.Queue))
-	args := []any{d.Key, d.Token, msg, waitFallback.Milliseconds(), d.Version, v.Waiting.Type, v.Waiting.Name}
+	args := []any{d.Key, d.Token, msg, fallback(v.Waiting.Type).Milliseconds(), d.Version, v.Waiting.Type, v.Waiting.Name}
 	for _, name := range v.Waits {
 		args = append(args, name)
 	}
@@ -135,7 +135,7 @@ func (s *Store) quarantine(ctx context.Context, d delivery.Delivery, v delivery.
 	if d.Undecodable == nil { // else it is kept byte for byte
 		_, msg = revised(msg, func(m *message) { m.ErrorMsg, m.LastFailedAt = v.Entry.Message, s.now().Unix() })
 	}
-	keys := append(heldKeys(d.Hold), archivedKey(d.Queue), deadKey(d.Queue), eventsKey(d.Queue), day, total, failedDay, failed)
+	keys := append(heldKeys(d.Hold), archivedKey(d.Queue), deadKey(d.Queue), eventsKey(d.Queue), day, total, failedDay, failed, reportsKey(d.Queue))
 	return s.runCode(ctx, "quarantine", keys, d.Key, d.Token, msg, expires, failureText(v.Failure), keptFailures,
 		mustJSON(v.Entry), actorOr(v.Actor), v.Entry.Reason, attemptUsed(v.Entry.Class), d.Version)
 }
@@ -151,7 +151,7 @@ func attemptUsed(class jobs.Class) int {
 
 func (s *Store) cancelled(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
 	m, msg := revised(d.Message, func(m *message) { cancelMessage(m, v.Reason, s.now()) })
-	keys := append(heldKeys(d.Hold), completedKey(d.Queue), eventsKey(d.Queue), lockOf(d.Queue, d.Key, m))
+	keys := append(heldKeys(d.Hold), completedKey(d.Queue), eventsKey(d.Queue), lockOf(d.Queue, d.Key, m), reportsKey(d.Queue), orphansKey(d.Queue))
 	return s.runCode(ctx, "cancelled", keys, d.Key, d.Token, msg, keptSeconds(d.Retention), actorOr(v.Actor), v.Reason)
 }
 

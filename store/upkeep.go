@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 )
 
@@ -12,27 +13,27 @@ import (
 // dead, and its tokens are stale in any case.
 const fenceStands = 24 * time.Hour
 
-// Promote moves up to 500 due jobs of each waiting set to the queue and returns
-// how many, and how long until the next one is due (negative: none waits).
-func (s *Store) Promote(ctx context.Context, queue string) (moved int, next time.Duration, err error) {
-	next = -1
+// Promote moves up to 500 due jobs of each waiting set to the queue.
+func (s *Store) Promote(ctx context.Context, queue string) (delivery.Promoted, error) {
+	p := delivery.Promoted{Next: -1}
 	for _, set := range []string{scheduledKey(queue), retryKey(queue)} {
-		reply, err := s.run(ctx, "promote", []string{set, pendingKey(queue), parkedKey(queue), taskKey(queue, "")}, maxBatch)
+		reply, err := s.run(ctx, "promote", []string{set, pendingKey(queue), parkedKey(queue), taskKey(queue, ""), reportsKey(queue), orphansKey(queue)}, maxBatch)
 		if err != nil {
-			return moved, next, err
+			return p, err
 		}
 		parts, _ := reply.([]any)
-		if len(parts) != 2 {
+		if len(parts) != 3 {
 			continue
 		}
 		n, _ := parts[0].(int64)
 		ms, _ := parts[1].(int64)
-		moved += int(n)
-		if wait := time.Duration(ms) * time.Millisecond; ms >= 0 && (next < 0 || wait < next) {
-			next = wait
+		p.Moved += int(n)
+		if wait := time.Duration(ms) * time.Millisecond; ms >= 0 && (p.Next < 0 || wait < p.Next) {
+			p.Next = wait
 		}
+		p.Mail = parts[2] == int64(1)
 	}
-	return moved, next, nil
+	return p, nil
 }
 
 // Expire forgets up to 500 ended jobs whose retention is over and returns how

@@ -16,9 +16,9 @@ import (
 
 func (f *fixture) promote() (int, time.Duration) {
 	f.t.Helper()
-	moved, next, err := f.Promote(f.ctx, "q")
+	p, err := f.Promote(f.ctx, "q")
 	f.ok(err)
-	return moved, next
+	return p.Moved, p.Next
 }
 
 func TestPromote(t *testing.T) {

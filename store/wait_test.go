@@ -142,9 +142,9 @@ func TestSleepersWakeByTheirTime(t *testing.T) {
 	}
 	var moved int
 	for end := time.Now().Add(5 * time.Second); moved == 0 && time.Now().Before(end); {
-		var err error
-		moved, _, err = f.Promote(f.ctx, "q")
+		p, err := f.Promote(f.ctx, "q")
 		f.ok(err)
+		moved = p.Moved
 	}
 	d := f.take()
 	if output, ready, err := f.Await(f.ctx, d.Hold, d.Run, forAnHour); d.Key != "k1" || string(output) != "t" || !ready || err != nil {

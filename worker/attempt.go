@@ -210,6 +210,9 @@ func (a *attempt) settle(v delivery.Verdict) {
 		time.Sleep(wait)
 	}
 	a.report(v, err)
+	if err == nil {
+		a.tell(v)
+	}
 	if errors.Is(err, jobs.ErrLost) {
 		a.absolve()
 	}

@@ -39,8 +39,9 @@ type reply struct {
 	Cause string `json:"cause,omitempty"` // of a failure: one of causes, or "permanent"
 	Text  string `json:"text,omitempty"`
 
-	Output []byte `json:"output,omitempty"` // of a wait that is over
-	Ready  bool   `json:"ready,omitempty"`
+	Output []byte       `json:"output,omitempty"` // of a wait that is over
+	Ended  []jobs.Ended `json:"ended,omitempty"`  // the children that were asked for
+	Ready  bool         `json:"ready,omitempty"`
 }
 
 // report is what an isolated process tells its worker: one of its fields.
@@ -50,6 +51,8 @@ type report struct {
 	Checkpoint *delivery.Checkpoint `json:"checkpoint,omitempty"`
 	Progress   *savedProgress       `json:"progress,omitempty"`
 	Await      *jobs.Wait           `json:"await,omitempty"`
+	Children   *jobs.Group          `json:"children,omitempty"`
+	Wait       bool                 `json:"wait,omitempty"` // for the children
 	Verdict    *delivery.Verdict    `json:"verdict,omitempty"`
 	Idle       bool                 `json:"idle,omitempty"` // the handler has returned
 }
@@ -208,6 +211,11 @@ func (c *child) run(a *attempt) ending {
 				go func() {
 					output, ready, err := a.Await(a.ctx, *r.Await)
 					c.answer(reply{ID: r.ID, Output: output, Ready: ready}, err)
+				}()
+			case r.Children != nil:
+				go func() {
+					ended, ready, err := a.Children(a.ctx, *r.Children, r.Wait)
+					c.answer(reply{ID: r.ID, Ended: ended, Ready: ready}, err)
 				}()
 			}
 		case <-told:

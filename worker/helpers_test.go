@@ -49,7 +49,7 @@ func promote(t *testing.T, s *store.Store, queue string) {
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			_, _, _ = s.Promote(ctx, queue)
+			_, _ = s.Promote(ctx, queue)
 			time.Sleep(5 * time.Millisecond)
 		}
 	}()

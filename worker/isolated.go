@@ -65,7 +65,7 @@ func serveIsolated(options Options, orders io.Reader, reports io.Writer) error {
 	}
 }
 
-// pipe is the store of an isolated process: its worker. An attempt uses four
+// pipe is the store of an isolated process: its worker. An attempt uses five
 // methods of a store; the others are not called here.
 type pipe struct {
 	Store
@@ -92,6 +92,12 @@ func (p *pipe) SaveProgress(ctx context.Context, _ delivery.Hold, step string, d
 func (p *pipe) Await(ctx context.Context, _ delivery.Hold, _ int, w jobs.Wait) (output []byte, ready bool, err error) {
 	r, err := p.request(ctx, report{Await: &w})
 	return r.Output, r.Ready, err
+}
+
+// Children implements [Steps].
+func (p *pipe) Children(ctx context.Context, _ delivery.Delivery, g jobs.Group, wait bool) ([]jobs.Ended, bool, error) {
+	r, err := p.request(ctx, report{Children: &g, Wait: wait})
+	return r.Ended, r.Ready, err
 }
 
 // Settle implements [Queue].

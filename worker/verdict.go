@@ -63,7 +63,7 @@ func (a *attempt) park() (delivery.Verdict, bool) {
 	waiting := jobs.Waiting{Type: "timer"}
 	names := slices.Sorted(maps.Keys(a.waits))
 	for _, w := range a.waits {
-		if w.Type != "timer" {
+		if w.Type == "children" || w.Type == "signal" && waiting.Type == "timer" {
 			waiting.Type = w.Type
 		}
 	}

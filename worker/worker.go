@@ -22,6 +22,7 @@ type Queue interface {
 	AwaitWork(ctx context.Context, queue string, limit time.Duration) (bool, error)
 	Settle(ctx context.Context, d delivery.Delivery, v delivery.Verdict) error
 	HandBack(ctx context.Context, hold delivery.Hold) error
+	Relay(ctx context.Context, queue string) (more bool, err error)
 	Holdings(ctx context.Context, queue, owner string) (delivery.Holdings, error)
 }
 
@@ -30,6 +31,7 @@ type Steps interface {
 	Checkpoint(ctx context.Context, hold delivery.Hold, c delivery.Checkpoint) error
 	SaveProgress(ctx context.Context, hold delivery.Hold, step string, data []byte) error
 	Await(ctx context.Context, hold delivery.Hold, run int, w jobs.Wait) (output []byte, ready bool, err error)
+	Children(ctx context.Context, d delivery.Delivery, g jobs.Group, wait bool) (ended []jobs.Ended, ready bool, err error)
 }
 
 // Isolation is what the worker needs of the store to run jobs that are suspected
@@ -173,12 +175,14 @@ type Worker struct {
 	slots    chan struct{} // one entry for each attempt under way
 	wake     chan struct{} // a queue has become ready or a slot free
 	suspect  chan struct{} // a queue has suspects
+	mail     chan struct{} // jobs have something to tell other jobs
 	queues   []*queue
 	healthy  atomic.Pointer[time.Time] // of the last successful beat, by the clock that is never set
 
 	mu      sync.Mutex
 	running map[delivery.Hold]*attempt
-	claims  sync.RWMutex // held for reading while a claim is under way
+	posted  map[string]bool // queues whose jobs have something to tell
+	claims  sync.RWMutex    // held for reading while a claim is under way
 	work    sync.WaitGroup
 }
 
@@ -195,7 +199,7 @@ func New(store Store, options Options) (*Worker, error) {
 	w := &Worker{
 		store: store, options: options, handlers: map[code]jobs.Handler{}, newest: map[string]int{}, log: options.Log,
 		name: fmt.Sprintf("%s:%d", host, os.Getpid()), slots: make(chan struct{}, options.Concurrency),
-		wake: make(chan struct{}, 1), suspect: make(chan struct{}, 1), running: map[delivery.Hold]*attempt{}, metrics: newMetrics(options.Registerer),
+		wake: make(chan struct{}, 1), suspect: make(chan struct{}, 1), mail: make(chan struct{}, 1), posted: map[string]bool{}, running: map[delivery.Hold]*attempt{}, metrics: newMetrics(options.Registerer),
 	}
 	for _, h := range options.Handlers {
 		w.handlers[codeOf(h)] = h
@@ -266,6 +270,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	beats.Go(func() { w.beat(alive) })
 	beats.Go(func() { w.compare(alive) })
 	beats.Go(func() { w.announce(alive) })
+	beats.Go(func() { w.relay(alive) })
 	for _, q := range w.queues {
 		claims.Go(func() { w.await(ctx, q) })
 	}

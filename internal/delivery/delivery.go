@@ -33,6 +33,8 @@ type Delivery struct {
 
 	CrashedAlone int // crashes of a process that ran nothing else
 
+	Child bool // of a job that is told when this one has ended
+
 	Failures    []jobs.Failure
 	Steps       map[string][]byte // recorded outputs by step
 	Progress    map[string][]byte // saved progress by step; "" is outside of any step
@@ -167,6 +169,13 @@ type Census struct {
 	Jobs  int                       `json:"jobs"`  // looked at
 	Drift map[string]map[string]int `json:"drift"` // empty: nothing was wrong
 	Age   time.Duration             `json:"-"`     // since then, by Redis' clock
+}
+
+// Promoted is what a look at a queue's waiting jobs has come to.
+type Promoted struct {
+	Moved int           // due jobs that are in the queue now
+	Next  time.Duration // until the next one is due; negative: none waits
+	Mail  bool          // jobs of the queue have something to tell other jobs, to be relayed
 }
 
 // Tally is a queue in numbers.

@@ -32,7 +32,7 @@ func CrashEverywhere(t testing.TB, world func() World) {
 		t.Fatal("jobstest: the workflow has no steps to crash in")
 	}
 	for _, step := range want.steps {
-		for _, when := range []When{BeforeEffect, AfterEffect, AfterRecord} {
+		for _, when := range []When{BeforeEffect, AfterEffect, AfterRecord, AfterMaking} {
 			at := Point{step, when}
 			if got := play(t, world, at); !got.like(want) {
 				t.Errorf("jobstest: after a crash in %v the job ends otherwise%s", at, difference(got, want))

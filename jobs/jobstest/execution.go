@@ -39,7 +39,7 @@ func (e *execution) crash(step string, when When) error {
 // About implements [jobs.Attempt].
 func (e *execution) About() jobs.About {
 	d := e.handler.Definition
-	return jobs.About{Queue: d.Queue, Key: "jobstest", Kind: d.Name, Incarnation: "jobstest", Attempt: e.outcome.Runs}
+	return jobs.About{Queue: d.Queue, Key: e.key, Kind: d.Name, Incarnation: "jobstest", Attempt: e.outcome.Runs}
 }
 
 // Definition implements [jobs.Attempt].
@@ -136,6 +136,7 @@ const (
 	BeforeEffect When = iota + 1 // nothing has happened
 	AfterEffect                  // the step's function has returned, and its output is not recorded
 	AfterRecord                  // the output is recorded
+	AfterMaking                  // of children: they are made, and nobody knows
 )
 
 // String says it to people.
@@ -147,6 +148,8 @@ func (w When) String() string {
 		return "after its effect and before its record"
 	case AfterRecord:
 		return "after its record"
+	case AfterMaking:
+		return "after its children are made"
 	}
 	return fmt.Sprintf("When(%d)", int(w))
 }

@@ -21,6 +21,7 @@ const maxRuns = 1000
 type Job struct {
 	t       testing.TB
 	handler jobs.Handler
+	key     string
 	payload []byte
 
 	mu       sync.Mutex
@@ -32,6 +33,9 @@ type Job struct {
 	signals  map[string][]byte
 	waits    map[string]wait
 	faults   map[string][]error
+	served   map[string]jobs.Handler // kinds that children may be of
+	children map[string]*Job         // by key
+	faked    map[string]jobs.Ended   // how children end that are not run
 	outcome  Outcome
 	paused   int // in a row
 
@@ -74,10 +78,14 @@ func New(t testing.TB, handler jobs.Handler, payload any) *Job {
 	if err := errors.Join(handler.Err(), err, check(handler, data, err)); err != nil {
 		t.Fatalf("jobstest: new job of kind %q: %v", handler.Definition.Name, err)
 	}
-	now := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	return newJob(t, handler, "jobstest", data, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))
+}
+
+func newJob(t testing.TB, handler jobs.Handler, key string, payload []byte, now time.Time) *Job {
 	return &Job{
-		t: t, handler: handler, payload: data, now: now, began: now,
+		t: t, handler: handler, key: key, payload: payload, now: now, began: now,
 		steps: map[string][]byte{}, progress: map[string][]byte{}, signals: map[string][]byte{}, waits: map[string]wait{}, faults: map[string][]error{},
+		served: map[string]jobs.Handler{}, children: map[string]*Job{}, faked: map[string]jobs.Ended{},
 		outcome: Outcome{State: jobs.StatePending, codec: handler.Definition.Codec},
 	}
 }
@@ -140,6 +148,7 @@ func (j *Job) Elapsed() time.Duration { return j.now.Sub(j.began) }
 func (j *Job) Run() Outcome {
 	j.t.Helper()
 	for range maxRuns {
+		j.runChildren()
 		if j.execute(); j.outcome.State != jobs.StateRetrying {
 			return j.outcome
 		}
@@ -174,6 +183,10 @@ func (j *Job) park() {
 	var first time.Time
 	for name := range j.run.waiting {
 		w := j.waits[name]
+		if w.Type == "children" && j.childrenCanGoOn() {
+			j.outcome.State = jobs.StateRetrying
+			return
+		}
 		_, signalled := j.signals[name]
 		if signalled {
 			j.outcome.State = jobs.StateRetrying

@@ -2,7 +2,8 @@
 -- KEYS[1] asynq:{q}:t:<key>     KEYS[2] asynq:{q}:pending    KEYS[3] asynq:{q}:scheduled   KEYS[4] asynq:{q}:retry
 -- KEYS[5] asynq:{q}:completed   KEYS[6] perdure:{q}:parked   KEYS[7] perdure:{q}:events
 -- KEYS[8] the task's unique lock, or KEYS[1] when it has none   KEYS[9] perdure:{q}:dead
--- KEYS[10] perdure:{q}:decided:<nonce> of this decision
+-- KEYS[10] perdure:{q}:decided:<nonce> of this decision          KEYS[11] perdure:{q}:reports
+-- KEYS[12] perdure:{q}:orphans
 -- ARGV[1] key   ARGV[2] the message as it was read   ARGV[3] the message to store   ARGV[4] retention in seconds
 -- ARGV[5] actor   ARGV[6] reason
 -- Returns 1 cancelled; 2 asked (it is running); 3 was cancelled before, or was asked and still runs; 0 the message has
@@ -11,7 +12,7 @@
 -- asked to stop and waits by now is cancelled at once; that decision is on record already.
 local before = taken(KEYS[10])
 if before then return before end
-local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:end', 'p:can', 'p:exp')
+local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:end', 'p:can', 'p:exp', 'p:parent')
 if not had[1] then return -1 end
 if had[3] == 'cancelled' then return 3 end
 if had[2] == 'completed' or had[2] == 'archived' or had[5] then return -3 end
@@ -24,6 +25,8 @@ if had[2] == 'active' then
 end
 local now = clock()
 local expires = now + tonumber(ARGV[4])
+report(KEYS[11], had[6])
+orphaned(KEYS[1], KEYS[12], ARGV[1])
 redis.call('LREM', KEYS[2], 1, ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])

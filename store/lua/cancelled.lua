@@ -3,10 +3,13 @@
 -- KEYS[1] asynq:{q}:t:<key>          KEYS[2] asynq:{q}:active       KEYS[3] asynq:{q}:lease
 -- KEYS[4] perdure:{q}:own:<owner>    KEYS[5] asynq:{q}:completed    KEYS[6] perdure:{q}:events
 -- KEYS[7] the task's unique lock, or KEYS[1] when it has none
+-- KEYS[8] perdure:{q}:reports        KEYS[9] perdure:{q}:orphans
 -- ARGV[1] key   ARGV[2] token   ARGV[3] message   ARGV[4] retention in seconds   ARGV[5] actor   ARGV[6] reason
 -- Returns 1 ended; 2 ended before by this token (sent twice); -1 no such job; -2 stale token.
-local owns = ownership(KEYS[1], ARGV[2])
+local owns, parent = ownership(KEYS[1], ARGV[2])
 if owns ~= 1 then return owns end
+report(KEYS[8], parent)
+orphaned(KEYS[1], KEYS[9], ARGV[1])
 local now = clock()
 local expires = now + tonumber(ARGV[4])
 release(KEYS[2], KEYS[3], KEYS[4], ARGV[1])

@@ -18,5 +18,5 @@ if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[6]) then return {-4, wanted} end
 local _, now_ms = clock()
 local record = string.format('%s %.0f %.0f ', ARGV[3], now_ms - tonumber(ARGV[4]), now_ms) .. ARGV[5]
 redis.call('HSET', KEYS[1], field, record)
-redis.call('HDEL', KEYS[1], 'h:' .. ARGV[2], 'p:waits', 'p:row')
+redis.call('HDEL', KEYS[1], 'h:' .. ARGV[2], 'w:' .. ARGV[2], 'p:waits', 'p:row')
 return {1, wanted}

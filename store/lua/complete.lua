@@ -2,13 +2,14 @@
 -- KEYS[1] asynq:{q}:t:<key>           KEYS[2] asynq:{q}:active              KEYS[3] asynq:{q}:lease
 -- KEYS[4] perdure:{q}:own:<owner>     KEYS[5] asynq:{q}:completed           KEYS[6] asynq:{q}:processed:<day>
 -- KEYS[7] asynq:{q}:processed         KEYS[8] the task's unique lock, or KEYS[1] when it has none
--- KEYS[9] perdure:{q}:forgotten
+-- KEYS[9] perdure:{q}:forgotten       KEYS[10] perdure:{q}:reports
 -- ARGV[1] key   ARGV[2] token   ARGV[3] message   ARGV[4] retention in seconds, 0: forget the job at once
 -- ARGV[5] when the day's counter expires, unix seconds   ARGV[6] result   ARGV[7] the kind's version
 -- Returns 1 ended; 2 ended before by this token (sent twice); -1 no such job, also when it was forgotten at once and this
 -- is sent twice; -2 stale token.
-local owns = ownership(KEYS[1], ARGV[2])
+local owns, parent = ownership(KEYS[1], ARGV[2])
 if owns ~= 1 then return owns end
+report(KEYS[10], parent)
 local now = clock()
 release(KEYS[2], KEYS[3], KEYS[4], ARGV[1])
 if KEYS[8] ~= KEYS[1] and redis.call('GET', KEYS[8]) == ARGV[1] then redis.call('DEL', KEYS[8]) end

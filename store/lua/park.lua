@@ -11,9 +11,10 @@ if owns ~= 1 then return owns end
 local _, now_ms, now_ns = clock()
 local due, over = now_ms + tonumber(ARGV[4]), false
 for i = 8, #ARGV do
-  local wait = redis.call('HMGET', KEYS[1], 'w:' .. ARGV[i], 'g:' .. ARGV[i])
+  local wait = redis.call('HMGET', KEYS[1], 'w:' .. ARGV[i], 'g:' .. ARGV[i], 'b:' .. ARGV[i])
   local till = wait[1] and tonumber(string.match(wait[1], '^%d+')) or 0
   if wait[2] or not wait[1] or till > 0 and till <= now_ms then over = true end
+  if wait[3] and not string.find(wait[3], '0', 1, true) then over = true end -- its children have all ended
   if till > 0 and till < due then due = till end
 end
 release(KEYS[2], KEYS[3], KEYS[4], ARGV[1])

@@ -11,11 +11,12 @@ local function clock()
 end
 
 -- ownership compares the whole token: 1 the token owns the job; 2 the token owned it and its verdict is in
--- already (this call was sent twice); -1 there is no such job; -2 the token is stale.
+-- already (this call was sent twice); -1 there is no such job; -2 the token is stale. Of a job that the token owns it
+-- returns its p:parent too, false when it is nobody's child.
 local function ownership(task, token)
-  local held = redis.call('HMGET', task, 'msg', 'p:tok', 'p:ltok')
+  local held = redis.call('HMGET', task, 'msg', 'p:tok', 'p:ltok', 'p:parent')
   if not held[1] then return -1 end
-  if held[2] == token then return 1 end
+  if held[2] == token then return 1, held[4] end
   if held[3] == token then return 2 end
   return -2
 end
@@ -81,6 +82,35 @@ local function keep(task, key, msg, hold, back, retry, parked, now_ms)
     'p:due', '4102444800000', 'p:wait', string.format('%d %.0f operator %s', redis.call('HINCRBY', task, 'p:pn', 1), now_ms, hold))
   redis.call('HDEL', task, 'pending_since', 'p:back')
   if back ~= '' then redis.call('HSET', task, 'p:back', back) end
+end
+
+-- report puts into a queue's outbox that a child has ended; of a job that is nobody's child there is nothing to report.
+-- The entry is p:parent: it says where to deliver it.
+local function report(reports, parent)
+  if not parent then return end
+  local _, now_ms = clock()
+  redis.call('ZADD', reports, now_ms, parent)
+end
+
+-- orphaned puts a cancelled job that has made children into a queue's outbox, so that they are cancelled too.
+local function orphaned(task, orphans, key)
+  if redis.call('HEXISTS', task, 'p:kids') == 0 then return end
+  local _, now_ms = clock()
+  redis.call('ZADD', orphans, now_ms, key)
+end
+
+-- wake sends a job that is parked for something that it asked for back to its queue; it returns whether it was so parked.
+local function wake(task, key, retry, parked, pending)
+  local had = redis.call('HMGET', task, 'state', 'p:wait')
+  local type = had[2] and string.match(had[2], '^%d+ %d+ (%a+)')
+  if had[1] ~= 'retry' or type ~= 'signal' and type ~= 'timer' and type ~= 'children' then return false end
+  if redis.call('ZREM', retry, key) == 0 then return false end
+  local _, _, now_ns = clock()
+  redis.call('ZREM', parked, key)
+  redis.call('HDEL', task, 'p:due', 'p:wait')
+  redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ns)
+  redis.call('LPUSH', pending, key)
+  return true
 end
 
 -- suspected parks a job among the suspects, which run one at a time in a process of their own, from ready_ms on. To

@@ -5,7 +5,7 @@
 -- ARGV[7] most fields that a job may have
 -- Returns 1 kept, or delivered to a job that it wakes; 2 the same signal was given before; -1 no such job; -3 the job has
 -- ended; -4 another signal of the name was given; -5 too many fields.
-local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:exp', 'i:' .. ARGV[2], 's:' .. ARGV[2], 'w:' .. ARGV[2], 'p:wait')
+local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:exp', 'i:' .. ARGV[2], 's:' .. ARGV[2], 'w:' .. ARGV[2])
 if not had[1] then return -1 end
 if had[4] == ARGV[3] then return 2 end
 if had[4] or had[5] then return -4 end
@@ -13,12 +13,5 @@ if had[2] == 'completed' or had[2] == 'archived' or had[3] then return -3 end
 if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[7]) then return -5 end
 redis.call('HSET', KEYS[1], 'i:' .. ARGV[2], ARGV[3], 'g:' .. ARGV[2], ARGV[4])
 decision(KEYS[5], 'signal ' .. ARGV[2], ARGV[1], ARGV[5], ARGV[6])
-local type = had[7] and string.match(had[7], '^%d+ %d+ (%a+)')
-if had[6] and had[2] == 'retry' and (type == 'signal' or type == 'timer') and redis.call('ZREM', KEYS[2], ARGV[1]) == 1 then
-  local _, _, now_ns = clock()
-  redis.call('ZREM', KEYS[3], ARGV[1])
-  redis.call('HDEL', KEYS[1], 'p:due', 'p:wait')
-  redis.call('HSET', KEYS[1], 'state', 'pending', 'pending_since', now_ns)
-  redis.call('LPUSH', KEYS[4], ARGV[1])
-end
+if had[6] then wake(KEYS[1], ARGV[1], KEYS[2], KEYS[3], KEYS[4]) end
 return 1
