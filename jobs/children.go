@@ -235,6 +235,32 @@ func ChildKey(parent, name, item string) string {
 	return parent[:min(len(parent), 150)] + "~~~" + hex.EncodeToString(h.Sum(nil)[:20])
 }
 
+// ParentInfo says whose child a job is.
+type ParentInfo struct {
+	Queue string `json:"queue"`
+	Key   string `json:"key"`
+}
+
+// ChildrenInfo is what is known of the children that a job has made under one name.
+type ChildrenInfo struct {
+	Name   string `json:"name"`
+	Queue  string `json:"queue"`
+	Kind   string `json:"kind"`
+	Total  int    `json:"total"`
+	Open   int    `json:"open"`   // not known to have ended
+	Failed int    `json:"failed"` // known once the parent has read them
+}
+
+// FailedChildren returns how many failures the record of a group of children tells
+// of, for those who show it.
+func FailedChildren(record []byte) int {
+	var failed []childRecord
+	if len(record) == 0 || record[0] != someFailed || json.Unmarshal(record[1:], &failed) != nil {
+		return 0
+	}
+	return len(failed)
+}
+
 // family is a group of children inside of a handler.
 type family struct {
 	a        Attempt

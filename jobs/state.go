@@ -91,6 +91,8 @@ type Info struct {
 	Runs        int             `json:"runs"`     // executions begun, whatever became of them
 	Crashes     int             `json:"crashes"`
 	WaitingOn   *Waiting        `json:"waiting_on,omitempty"`
+	Parent      *ParentInfo     `json:"parent,omitempty"`   // of a child
+	Children    []ChildrenInfo  `json:"children,omitempty"` // by name
 	Steps       []StepInfo      `json:"steps"`
 	Failures    []Failure       `json:"failures"` // oldest first, the last 10
 	Result      json.RawMessage `json:"result,omitempty"`

@@ -374,7 +374,7 @@ func (c *census) count(queue, what string) {
 func (s *Store) Mend(ctx context.Context, queue, key string) ([]string, error) {
 	keys := []string{
 		taskKey(queue, key), pendingKey(queue), activeKey(queue), scheduledKey(queue), retryKey(queue), archivedKey(queue), completedKey(queue),
-		leaseKey(queue), parkedKey(queue), deadKey(queue), suspectsKey(queue), "", eventsKey(queue), forgottenKey(queue),
+		leaseKey(queue), parkedKey(queue), deadKey(queue), suspectsKey(queue), "", eventsKey(queue), forgottenKey(queue), reportsKey(queue),
 	}
 	archived := mustJSON(delivery.Entry{Class: jobs.ClassUnknown, Rule: "archived elsewhere", Reason: "archived with asynq's tools"})
 	for range 10 {

@@ -368,3 +368,28 @@ func fallback(waitsFor string) time.Duration {
 	}
 	return waitFallback
 }
+
+func (h hash) parent() *jobs.ParentInfo {
+	p, ok := readParentage(h["p:parent"])
+	if !ok {
+		return nil
+	}
+	return &jobs.ParentInfo{Queue: p.queue, Key: p.key}
+}
+
+func (h hash) children() (all []jobs.ChildrenInfo) {
+	for field, value := range h {
+		name, is := strings.CutPrefix(field, "c:")
+		var g group
+		if !is || json.Unmarshal([]byte(value), &g) != nil {
+			continue
+		}
+		_, record := stepRecord(h["s:"+name])
+		all = append(all, jobs.ChildrenInfo{
+			Name: name, Queue: g.Queue, Kind: g.Kind, Total: len(g.Items),
+			Open: len(g.Items) - strings.Count(h["b:"+name], "1"), Failed: jobs.FailedChildren(record),
+		})
+	}
+	slices.SortFunc(all, func(a, b jobs.ChildrenInfo) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}

@@ -17,7 +17,7 @@ func TestAClaimKeepsAJobThatIsToBePaused(t *testing.T) {
 		"retried": func(f *fixture, d delivery.Delivery) {
 			f.settle(d, delivery.Retry)
 			f.due("k")
-			_, _, err := f.Promote(f.ctx, "q")
+			_, err := f.Promote(f.ctx, "q")
 			f.ok(err)
 		},
 	} {

@@ -169,6 +169,7 @@ func (h hash) info(queue, key string) jobs.Info {
 		WaitingOn: h.waiting(), Steps: h.steps(), Failures: h.failures(),
 		EnqueuedAt: msText(m.Headers[headerEnqueued]), CancelAsked: h["p:can"] != "",
 	}
+	i.Parent, i.Children = h.parent(), h.children()
 	i.PauseAsked = h["p:hold"] != "" && (i.WaitingOn == nil || i.WaitingOn.Type != "operator")
 	if i.State == jobs.StateRetrying || i.State == jobs.StatePaused {
 		i.DueAt = h.ms("p:due")

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/perdure/perdure/internal/delivery"
@@ -37,10 +38,35 @@ func (s *Store) Promote(ctx context.Context, queue string) (delivery.Promoted, e
 }
 
 // Expire forgets up to 500 ended jobs whose retention is over and returns how
-// many.
+// many. A child is kept for another ten minutes while its parent may ask for it.
 func (s *Store) Expire(ctx context.Context, queue string) (int, error) {
-	n, err := s.runCode(ctx, "expire", []string{completedKey(queue), taskKey(queue, ""), forgottenKey(queue)}, maxBatch)
-	return int(n), err
+	n, kept, err := s.expire(ctx, queue, maxBatch, nil)
+	if err != nil || len(kept) == 0 {
+		return n, err
+	}
+	free, err := s.unneeded(ctx, kept)
+	if err != nil || len(free) == 0 {
+		return n, err
+	}
+	more, _, err := s.expire(ctx, queue, 0, free)
+	return n + more, err
+}
+
+// expire forgets what is over, and children that are free. kept are the children
+// that stay for now: pairs of a key and a p:parent, as free are.
+func (s *Store) expire(ctx context.Context, queue string, most int, free []any) (n int, kept []any, err error) {
+	keys := []string{completedKey(queue), taskKey(queue, ""), forgottenKey(queue), orphansKey(queue)}
+	args := append([]any{most, int64(jobs.MinRetention / time.Second)}, free...)
+	reply, err := s.run(ctx, "expire", keys, args...)
+	if err != nil {
+		return 0, nil, err
+	}
+	parts, _ := reply.([]any)
+	if len(parts)%2 != 1 {
+		return 0, nil, fmt.Errorf("script expire: unexpected answer %v", reply)
+	}
+	left, _ := parts[0].(int64)
+	return int(left), parts[1:], nil
 }
 
 // Silent returns up to 100 owners that have not beaten for as long as they say

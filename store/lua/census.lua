@@ -3,7 +3,7 @@
 -- KEYS[5] asynq:{q}:retry         KEYS[6] asynq:{q}:archived    KEYS[7] asynq:{q}:completed   KEYS[8] asynq:{q}:lease
 -- KEYS[9] perdure:{q}:parked      KEYS[10] perdure:{q}:dead     KEYS[11] perdure:{q}:suspects
 -- KEYS[12] perdure:{q}:own:<owner> of the token that the caller has read, or KEYS[1] when it has read none
--- KEYS[13] perdure:{q}:events     KEYS[14] perdure:{q}:forgotten
+-- KEYS[13] perdure:{q}:events     KEYS[14] perdure:{q}:forgotten   KEYS[15] perdure:{q}:reports
 -- ARGV[1] key   ARGV[2] the token that the caller has read, or ''   ARGV[3] entry of a job that others have archived
 -- ARGV[4] lease in seconds
 -- Returns the names of what was wrong, none when nothing was: 'gone' (entries without a job; it was deleted elsewhere, or
@@ -11,7 +11,7 @@
 -- twice in one or in the wrong one), 'state', 'index' (one of perdure's), 'archived elsewhere'. {'again'}: the token has changed.
 local key, wrong = ARGV[1], {}
 local zsets = {scheduled = KEYS[4], retry = KEYS[5], archived = KEYS[6], completed = KEYS[7]}
-local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:tok', 'p:due', 'p:wait', 'p:dead', 'p:exp', 'group')
+local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:tok', 'p:due', 'p:wait', 'p:dead', 'p:exp', 'group', 'p:parent')
 if (had[3] or '') ~= ARGV[2] then return {'again'} end
 local now, now_ms, now_ns = clock()
 
@@ -123,6 +123,7 @@ if place ~= 'pending' then
   if place == 'archived' and not had[6] then
     wrong[#wrong + 1] = 'archived elsewhere'
     redis.call('HSET', KEYS[1], 'p:dead', ARGV[3])
+    report(KEYS[15], had[9])
     decision(KEYS[13], 'quarantine', key, 'asynq', 'archived with asynq\'s tools')
   end
   local waits = place == 'retry' and had[5] and true or false

@@ -18,9 +18,15 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 if ARGV[4] == 'start' then
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
     local prefix = string.sub(field, 1, 2)
-    if string.find('s: h: w: g: i:', prefix, 1, true) then redis.call('HDEL', KEYS[1], field) end
+    if string.find('s: h: w: g: i: c: b:', prefix, 1, true) then redis.call('HDEL', KEYS[1], field) end
   end
   redis.call('HDEL', KEYS[1], 'p:ver')
+elseif redis.call('HEXISTS', KEYS[1], 'p:kids') == 1 then
+  -- That children have failed is forgotten: they are looked at again.
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    local step = string.sub(field, 1, 2) == 'c:' and 's:' .. string.sub(field, 3)
+    if step and string.find(redis.call('HGET', KEYS[1], step) or '', '^%d+ %d+ %d+ f') then redis.call('HDEL', KEYS[1], step) end
+  end
 end
 redis.call('HDEL', KEYS[1], 'p:dead', 'p:att', 'p:waits', 'p:cra', 'p:icr', 'p:blame')
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'pending', 'pending_since', now_ns)
