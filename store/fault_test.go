@@ -316,7 +316,7 @@ func decisionFaults() []faultCase {
 }
 
 func faultCases() []faultCase {
-	return slices.Concat(verdictFaults(), stepFaults(), ownerFaults(), schedulerFaults(), decisionFaults())
+	return slices.Concat(verdictFaults(), stepFaults(), childFaults(), ownerFaults(), schedulerFaults(), decisionFaults())
 }
 
 func TestEveryScriptIsTestedWithFaults(t *testing.T) {
@@ -407,6 +407,7 @@ func (c faultCase) do(f *fixture, h *fault.Hook, when fault.When) error {
 
 var (
 	atText  = regexp.MustCompile(`"at":"[^"]*"`)
+	incText = regexp.MustCompile(`\b[A-Z2-7]{20}\b`)
 	seqText = regexp.MustCompile(`\b(\d+-\w+)-\d+\b`)
 )
 
@@ -420,7 +421,7 @@ func (f *fixture) plain() keyspace {
 		if strings.HasSuffix(path, " msg") {
 			value = plainMessage(value)
 		}
-		path = nonceText.ReplaceAllString(path, ":decided:<nonce>")
+		path = incText.ReplaceAllString(nonceText.ReplaceAllString(path, ":decided:<nonce>"), "<incarnation>")
 		for n := 2; all[path] != ""; n++ {
 			path = fmt.Sprint(path, " #", n)
 		}
@@ -430,7 +431,7 @@ func (f *fixture) plain() keyspace {
 			value = strings.Join(keys, ",")
 		}
 		value = seqText.ReplaceAllString(atText.ReplaceAllString(value, `"at":"<time>"`), "$1")
-		all[dayText.ReplaceAllString(path, "<day>")] = timeText.ReplaceAllString(value, "<time>")
+		all[dayText.ReplaceAllString(path, "<day>")] = incText.ReplaceAllString(timeText.ReplaceAllString(value, "<time>"), "<incarnation>")
 	}
 	return all
 }

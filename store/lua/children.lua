@@ -4,8 +4,8 @@
 -- ARGV[6] how many of them, from the first, are made by now; '' when the caller has yet to learn what the group is
 -- ARGV[7] '1' to arm the wait for them once all are made   ARGV[8] most fields that a job may have
 -- Returns {code, asked, now in ms, standing, group}: code 1 it is written down; -1 no such job; -2 stale token; -4 too
--- many fields. The standing is b:<name>; the group is c:<name>, as it was first written, only while ARGV[6] is ''. asked
--- is 0 nothing, 1 to be cancelled, 2 to be paused: then nothing is written.
+-- many fields. The standing is b:<name>; the group is c:<name>, as it was first written, only while ARGV[6] is ''. When
+-- the parent is to be cancelled or paused (asked is that of checkpoint) nothing is written.
 local owns = ownership(KEYS[1], ARGV[1])
 if owns == 2 then owns = -2 end
 local _, now_ms = clock()

@@ -1,7 +1,7 @@
 -- spawn: make children of a job, as asynq's client makes a task with an id of its own. What is there already is not touched.
 -- KEYS[1] asynq:{q}:pending   KEYS[2] asynq:{q}:scheduled   KEYS[3], KEYS[4], … asynq:{q}:t:<key> of each child
 -- ARGV[1] until when, ms: a parent that was frozen since its claim to them was looked at must not make them
--- ARGV[2], … five of each child: key, message, p:parent, delay in ms or 0, unix second before which it does not start or 0
+-- and then five of each child: key, message, p:parent, delay in ms or 0, unix second before which it does not start or 0
 -- Returns the code of each child: 1 made; 2 it was there. {-5} it is too late; {-4, which} the key of one is taken by
 -- a job that is not this child: none was made.
 local now, now_ms, now_ns = clock()
