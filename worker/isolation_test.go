@@ -55,6 +55,10 @@ func deadlyHandler() jobs.Handler {
 			if err := jobs.Sleep(ctx, "nap", 100*time.Millisecond); err != nil {
 				return "", err
 			}
+		case "call":
+			return jobs.Call(ctx, "chick", chick, 7)
+		case "brood":
+			return brood(ctx)
 		case "wait":
 			<-ctx.Done()
 			return "", ctx.Err()
@@ -65,7 +69,7 @@ func deadlyHandler() jobs.Handler {
 
 func deadlyOptions() worker.Options {
 	return worker.Options{
-		Handlers: []jobs.Handler{deadlyHandler()}, Concurrency: 64, Beat: 100 * time.Millisecond, Grace: 100 * time.Millisecond, ShutdownTimeout: 5 * time.Second,
+		Handlers: []jobs.Handler{deadlyHandler(), chickHandler()}, Concurrency: 64, Beat: 100 * time.Millisecond, Grace: 100 * time.Millisecond, ShutdownTimeout: 5 * time.Second,
 	}
 }
 
