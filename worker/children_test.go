@@ -219,7 +219,7 @@ func brood(ctx context.Context) (string, error) {
 
 func TestFanOutUnderWorkerKills(t *testing.T) {
 	t.Parallel()
-	fanOutUnderKills(t, 2000, 4, time.Minute)
+	fanOutUnderKills(t, 10_000, 6, 2*time.Minute)
 }
 
 // fanOutUnderKills runs a brood on three worker processes; among it are jobs that kill
@@ -247,7 +247,7 @@ func fanOutUnderKills(t *testing.T, size, killers int, limit time.Duration) {
 	if err != nil || q.Ended != int64(size) || q.Processed != int64(size) {
 		t.Errorf("%d children, %d times processed, want %d: %+v, %v", q.Ended, q.Processed, size, q, err)
 	}
-	if result, err := deadly.Result(info); err != nil || result != strconv.Itoa(size) || info.Runs != 2+info.Crashes {
+	if result, err := deadly.Result(info); err != nil || result != strconv.Itoa(size) || info.Runs-info.Crashes > 2 {
 		t.Errorf("%q, %v: %+v", result, err, info)
 	}
 	t.Logf("%d children in %v; %d workers died, the parent ran %d times, %d of them for crashes", size, took.Round(time.Millisecond), f.deaths.Load(), info.Runs, info.Crashes)
