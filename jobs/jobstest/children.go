@@ -80,7 +80,7 @@ func armed(name string) wait { return wait{Wait: jobs.Wait{Name: name, Type: "ch
 func (e *execution) family(g jobs.Group) (ended []jobs.Ended, all bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	all = true
+	all, e.groups[g.Name] = true, true
 	for _, job := range g.Jobs {
 		outcome, over := e.child(job)
 		all = all && over
@@ -101,7 +101,7 @@ func (j *Job) child(job jobs.Job) (jobs.Ended, bool) {
 			j.t.Fatalf("jobstest: nothing runs child %s of kind %s: give the job its handler with Serve, or say how it ends with EndChild", job.Key, job.Kind)
 		}
 		child = newJob(j.t, handler, job.Key, job.Payload, j.now)
-		child.served = j.served
+		j.inherit(child)
 		j.children[job.Key] = child
 	}
 	o := child.outcome

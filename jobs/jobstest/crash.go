@@ -2,7 +2,9 @@ package jobstest
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/perdure/perdure/jobs"
@@ -10,14 +12,15 @@ import (
 
 // World is a workflow and what is around it, made anew for each run.
 type World struct {
-	Handler jobs.Handler
-	Payload any
-	Prepare func(*Job)         // gives signals, makes steps fail; may be nil
-	Effects func() (state any) // what the outside world has come to; compared with reflect.DeepEqual
+	Handler  jobs.Handler
+	Payload  any
+	Children []jobs.Handler     // run the children that it makes; see [Job.Serve]
+	Prepare  func(*Job)         // gives signals, makes steps fail; may be nil
+	Effects  func() (state any) // what the outside world has come to; compared with reflect.DeepEqual
 }
 
-// CrashEverywhere runs a workflow once to learn its steps and waits, and then once
-// for each moment of each of them, with a crash there, after which another execution
+// CrashEverywhere runs a workflow once to learn its steps, waits and children, and then
+// once for each moment of each of them, and of those of its children, with a crash there, after which another execution
 // resumes it. Each time the job must end as it did without a crash, with the same
 // result and the same effects on the world. Where it does not, the test fails and
 // the error names the step: most likely its effect is not idempotent, and it should
@@ -28,22 +31,35 @@ type World struct {
 func CrashEverywhere(t testing.TB, world func() World) {
 	t.Helper()
 	want := play(t, world, Point{})
-	if len(want.steps) == 0 {
+	if len(want.points) == 0 {
 		t.Fatal("jobstest: the workflow has no steps to crash in")
 	}
-	for _, step := range want.steps {
-		for _, when := range []When{BeforeEffect, AfterEffect, AfterRecord, AfterMaking} {
-			at := Point{step, when}
-			if got := play(t, world, at); !got.like(want) {
-				t.Errorf("jobstest: after a crash in %v the job ends otherwise%s", at, difference(got, want))
-			}
+	for _, at := range want.points {
+		if got := play(t, world, at); !got.like(want) {
+			t.Errorf("jobstest: after a crash in %v the job ends otherwise%s", at, difference(got, want))
 		}
 	}
 }
 
+// points returns where the job may crash, by what it has done.
+func (j *Job) points(child string) (all []Point) {
+	for _, step := range j.Steps() {
+		for _, when := range []When{BeforeEffect, AfterEffect, AfterRecord} {
+			all = append(all, Point{Step: step, When: when, Child: child})
+		}
+	}
+	for _, group := range slices.Sorted(maps.Keys(j.groups)) {
+		all = append(all, Point{Step: group, When: AfterMaking, Child: child})
+	}
+	for _, key := range slices.Sorted(maps.Keys(j.children)) {
+		all = append(all, j.children[key].points(key)...)
+	}
+	return all
+}
+
 // played is a run and what came of it.
 type played struct {
-	steps   []string
+	points  []Point
 	state   jobs.State
 	result  string
 	effects any
@@ -53,12 +69,13 @@ func play(t testing.TB, world func() World, at Point) played {
 	t.Helper()
 	w := world()
 	job := New(t, w.Handler, w.Payload)
+	job.Serve(w.Children...)
 	if w.Prepare != nil {
 		w.Prepare(job)
 	}
 	job.CrashAt(at)
 	outcome := job.Run()
-	p := played{steps: job.Steps(), state: outcome.State, result: string(outcome.result)}
+	p := played{points: job.points(""), state: outcome.State, result: string(outcome.result)}
 	if w.Effects != nil {
 		p.effects = w.Effects()
 	}

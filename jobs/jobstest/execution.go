@@ -28,7 +28,7 @@ func (e *execution) crash(step string, when When) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.cut != (Point{step, when}) {
+	if e.cut != (Point{Step: step, When: when}) {
 		return nil
 	}
 	e.cut = Point{}
@@ -156,14 +156,29 @@ func (w When) String() string {
 
 // Point is where an execution is cut off.
 type Point struct {
-	Step string
-	When When
+	Step  string
+	When  When
+	Child string // the key of the child whose step it is; empty: the job's own
 }
 
 // String says it to people.
-func (p Point) String() string { return fmt.Sprintf("step %q %v", p.Step, p.When) }
+func (p Point) String() string {
+	if p.Child != "" {
+		return fmt.Sprintf("step %q of child %s %v", p.Step, p.Child, p.When)
+	}
+	return fmt.Sprintf("step %q %v", p.Step, p.When)
+}
 
 // CrashAt cuts the next execution off that comes to a point, as a crash of its worker
 // would: nothing that it still does is recorded, and [Job.Run] goes on with another
 // execution.
 func (j *Job) CrashAt(p Point) { j.cut = p }
+
+// inherit gives a child what it needs of its parent: the handlers, and where it or a
+// child of its own is to be cut off.
+func (j *Job) inherit(child *Job) {
+	child.served, child.cut = j.served, j.cut
+	if j.cut.Child == child.key {
+		child.cut.Child, j.cut = "", Point{}
+	}
+}

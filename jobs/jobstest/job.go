@@ -35,6 +35,7 @@ type Job struct {
 	faults   map[string][]error
 	served   map[string]jobs.Handler // kinds that children may be of
 	children map[string]*Job         // by key
+	groups   map[string]bool         // names that children were made under
 	faked    map[string]jobs.Ended   // how children end that are not run
 	outcome  Outcome
 	paused   int // in a row
@@ -85,7 +86,7 @@ func newJob(t testing.TB, handler jobs.Handler, key string, payload []byte, now 
 	return &Job{
 		t: t, handler: handler, key: key, payload: payload, now: now, began: now,
 		steps: map[string][]byte{}, progress: map[string][]byte{}, signals: map[string][]byte{}, waits: map[string]wait{}, faults: map[string][]error{},
-		served: map[string]jobs.Handler{}, children: map[string]*Job{}, faked: map[string]jobs.Ended{},
+		served: map[string]jobs.Handler{}, children: map[string]*Job{}, groups: map[string]bool{}, faked: map[string]jobs.Ended{},
 		outcome: Outcome{State: jobs.StatePending, codec: handler.Definition.Codec},
 	}
 }
