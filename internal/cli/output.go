@@ -80,6 +80,7 @@ func (a *App) story(i jobs.Info) {
 	if i.CancelAsked {
 		a.printf("  cancelling: it ends at its next step\n")
 	}
+	a.family(i)
 	for _, step := range i.Steps {
 		took := ""
 		if !step.Ended.IsZero() {
@@ -95,6 +96,16 @@ func (a *App) story(i jobs.Info) {
 	}
 	if !i.ExpiresAt.IsZero() {
 		a.printf("  kept until %s\n", clock(i.ExpiresAt))
+	}
+}
+
+// family tells whose child a job is, and what has become of its own.
+func (a *App) family(i jobs.Info) {
+	if i.Parent != nil {
+		a.printf("  child of %s/%s\n", i.Parent.Queue, i.Parent.Key)
+	}
+	for _, c := range i.Children {
+		a.printf("  children %-16s %d of kind %s in %s, %d open, %d failed\n", c.Name, c.Total, c.Kind, c.Queue, c.Open, c.Failed)
 	}
 }
 
