@@ -32,9 +32,10 @@ type modelJob struct {
 	runsAlone                                bool       // this execution
 	blame                                    string     // token of the last crash
 	blamedAlone                              bool
-	armed, waiting                           bool               // a wait is armed; it is paused for that
-	signal                                   string             // id of the one that was given
-	kept                                     bool               // and was not waited for yet
+	armed, waiting                           bool   // a wait is armed; it is paused for that
+	signal                                   string // id of the one that was given
+	kept                                     bool   // and was not waited for yet
+	family                                   modelFamily
 	last                                     string             // token of the last verdict
 	incarnation                              string             // "" until the first claim of a stock producer's job
 	forget                                   bool               // when it completes: a stock producer wants no result
@@ -58,7 +59,8 @@ type machine struct {
 	hook      *fault.Hook
 	stock     *asynq.Client
 	jobs      map[string]*modelJob
-	old       []delivery.Delivery // of attempts that own nothing any more
+	kids      map[string]*modelKid // by their parent's key
+	old       []delivery.Delivery  // of attempts that own nothing any more
 	owners    []*modelOwner
 	tokens    map[string]bool
 	paused    bool
@@ -452,6 +454,7 @@ func (j *modelJob) settled(m *machine, outcome delivery.Outcome) {
 			m.decisions++
 		}
 		j.state, j.waits, j.asked, j.halt = jobs.StateCancelled, 0, false, false
+		j.family.orphaned = j.family.ever
 	case delivery.HandBack:
 		j.state = jobs.StatePending
 	case delivery.Park:
@@ -508,7 +511,7 @@ func (m *machine) send(t *rapid.T) {
 		want(t, "signal", err, nil)
 		j.signal, j.kept = id, true
 		m.decisions++
-		if j.waiting {
+		if j.waiting && j.armed {
 			j.state, j.waiting = jobs.StatePending, false
 		}
 	}
@@ -521,7 +524,7 @@ func (m *machine) stale(t *rapid.T) {
 	}
 	d := rapid.SampledFrom(m.old).Draw(t, "stale")
 	before := m.read()
-	what := rapid.SampledFrom([]string{"checkpoint", "progress", "await", "verdict"}).Draw(t, "what")
+	what := rapid.SampledFrom([]string{"checkpoint", "progress", "await", "children", "verdict"}).Draw(t, "what")
 	target := jobs.ErrLost
 	var err error
 	switch what {
@@ -534,6 +537,11 @@ func (m *machine) stale(t *rapid.T) {
 	case "await":
 		_, err = m.through(t, what, func() error {
 			_, _, err := m.f.Await(m.f.ctx, d.Hold, d.Run, forGo)
+			return err
+		})
+	case "children":
+		_, err = m.through(t, what, func() error {
+			_, _, err := m.f.Children(m.f.ctx, d, kids(d.Key, "x"), true)
 			return err
 		})
 	case "verdict":
@@ -708,6 +716,7 @@ func (m *machine) cancel(t *rapid.T) {
 		}
 		if j.asked = j.state == jobs.StateRunning; !j.asked {
 			j.state, j.waits, j.isolated, j.waiting, j.halt, j.halted = jobs.StateCancelled, 0, false, false, false, false
+			j.family.orphaned = j.family.ever
 		}
 	}
 	want(t, "cancel", err, nil)
@@ -733,6 +742,7 @@ func (m *machine) replay(t *rapid.T) {
 			clear(j.steps)
 			clear(j.progress)
 			j.armed, j.signal, j.kept = false, "", false
+			j.family = modelFamily{ever: j.family.ever}
 		}
 	}
 }
@@ -771,11 +781,17 @@ func (m *machine) hold(t *rapid.T) {
 }
 
 func (m *machine) expire(t *rapid.T) {
-	key, _ := m.one(t, jobs.StateCompleted, jobs.StateCancelled)
+	key, j := m.one(t, jobs.StateCompleted, jobs.StateCancelled)
 	m.f.rdb.ZAdd(m.f.ctx, completedKey("q"), redis.Z{Score: 1, Member: key})
 	var n int
 	lost, err := m.through(t, "expire", func() (err error) { n, err = m.f.Expire(m.f.ctx, "q"); return err })
 	want(t, "expire", err, nil)
+	if j.family.orphaned {
+		if n != 0 {
+			t.Fatalf("forgot %s before its child was told", key)
+		}
+		return
+	}
 	if n != 1 && !(lost && n == 0) {
 		t.Fatalf("forgot %d", n)
 	}
@@ -798,6 +814,7 @@ func (m *machine) reset(t *rapid.T) {
 	m.f.rdb.FlushDB(m.f.ctx)
 	want(t, "register", m.f.Register(m.f.ctx, "q"), nil)
 	m.jobs, m.tokens, m.total = map[string]*modelJob{}, map[string]bool{}, map[string]int{"processed": 0, "failed": 0}
+	m.kids = map[string]*modelKid{}
 	m.old, m.owners, m.paused, m.decisions = nil, []*modelOwner{{id: "o"}}, false, 0
 }
 
@@ -807,6 +824,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"enqueue": m.enqueue, "adopt": m.adopt, "claim": m.claim, "claim again": m.claim, "claim once more": m.claim,
 		"checkpoint": m.checkpoint, "progress": m.saveProgress, "settle": m.settle, "settle again": m.settle,
 		"stale": m.stale, "stale again": m.stale, "fenced": m.fenced, "isolate": m.isolate, "absolve": m.absolve,
+		"spawn": m.spawn, "spawn again": m.spawn, "park for children": m.parkForKids, "child ends": m.kidEnds, "report": m.relayReports, "orphans": m.relayOrphans,
 		"await": m.await, "signal": m.send, "holdings": m.holdings, "beat": m.beat, "silent": m.fallSilent, "reclaim": m.reclaim, "crash": m.crash, "crash again": m.crash,
 		"promote": m.promote, "expire": m.expire, "announce": m.announce,
 		"cancel": m.cancel, "pause": m.pause, "resume": m.resume, "replay": m.replay, "discard": m.discard, "hold": m.hold,
