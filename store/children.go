@@ -19,6 +19,7 @@ import (
 const (
 	spawnWithin      = 30 * time.Second // of the look at its claim, a parent may make children
 	spawnBytes       = 1 << 20          // of messages in one script
+	readAtOnce       = 64               // children, whose results may be large
 	childrenFallback = time.Hour        // how often a parent looks for itself whether its children have ended
 )
 
@@ -295,8 +296,8 @@ func (s *Store) report(ctx context.Context, p parentage, mark byte, at []int) (i
 // read returns the states of a group's children as their records say, and what
 // those that have ended came to.
 func (f *family) read(ctx context.Context, queue string, items []string) ([]jobs.Ended, error) {
-	var all []jobs.Ended
-	for part := range slices.Chunk(items, maxBatch) {
+	all := make([]jobs.Ended, 0, len(items))
+	for part := range slices.Chunk(items, readAtOnce) {
 		pipe := f.s.rdb.Pipeline()
 		records := make([]*redis.SliceCmd, len(part))
 		for i, item := range part {

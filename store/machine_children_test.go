@@ -65,11 +65,19 @@ func (m *machine) spawn(t *rapid.T) {
 	if ready != kid.over || ready && (len(found) != 1 || found[0].State != kid.state) {
 		t.Fatalf("the child of %s is %+v (%v), want %+v", key, found, ready, kid)
 	}
+	if !ready && rapid.Bool().Draw(t, "park") {
+		m.endForKids(t, key)
+	}
 }
 
-// parkForKids ends the execution of a job that waits for its child.
+// parkForKids ends the execution of any job as one that waits for its child.
 func (m *machine) parkForKids(t *rapid.T) {
-	key, j := m.one(t, jobs.StateRunning)
+	key, _ := m.one(t, jobs.StateRunning)
+	m.endForKids(t, key)
+}
+
+func (m *machine) endForKids(t *rapid.T, key string) {
+	j := m.jobs[key]
 	v := delivery.Verdict{Outcome: delivery.Park, Waiting: jobs.Waiting{Type: "children", Name: "kids"}, Waits: []string{"kids"}}
 	_, err := m.through(t, "park", func() error { return m.f.Settle(m.f.ctx, *j.held, v) })
 	want(t, "park for children of "+key, err, nil)
@@ -97,6 +105,9 @@ func (m *machine) kidEnds(t *rapid.T) {
 	kid.state = map[delivery.Outcome]jobs.State{
 		delivery.Complete: jobs.StateCompleted, delivery.Quarantine: jobs.StateQuarantined, delivery.Cancel: jobs.StateCancelled,
 	}[outcome]
+	if rapid.Bool().Draw(t, "relay") {
+		m.relayReports(t)
+	}
 }
 
 // relayReports tells the parents.

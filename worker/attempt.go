@@ -335,8 +335,13 @@ func (a *attempt) Await(ctx context.Context, w jobs.Wait) (output []byte, ready 
 // happened already, so a step's record is tried even when the context has just
 // ended, once.
 func (a *attempt) write(ctx context.Context, send func(context.Context) error) error {
+	return a.writeWithin(ctx, 5*time.Second, send)
+}
+
+// writeWithin is write for calls that may take longer.
+func (a *attempt) writeWithin(ctx context.Context, limit time.Duration, send func(context.Context) error) error {
 	for wait := 50 * time.Millisecond; ; wait = min(wait*2, time.Second) {
-		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 		err := send(call)
 		cancel()
 		switch {

@@ -15,7 +15,8 @@ const relayAfter = 5 * time.Millisecond
 
 // Children implements [jobs.Attempt].
 func (a *attempt) Children(ctx context.Context, g jobs.Group, wait bool) (ended []jobs.Ended, ready bool, err error) {
-	err = a.write(ctx, func(ctx context.Context) (err error) {
+	limit := 5*time.Second + time.Duration(len(g.Items))*10*time.Millisecond
+	err = a.writeWithin(ctx, limit, func(ctx context.Context) (err error) {
 		ended, ready, err = a.w.store.Children(ctx, a.d, g, wait)
 		return err
 	})
