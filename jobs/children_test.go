@@ -137,14 +137,16 @@ func TestChildrenThatAreRefused(t *testing.T) {
 		return func(ctx context.Context) (int, error) { return jobs.Call(ctx, name, parcel, "book", options...) }
 	}
 	for what, handler := range map[string]func(ctx context.Context) (int, error){
-		"a bad name":            call("no spaces"),
-		"a bad option":          call("pack", jobs.Queue("No")),
-		"a key twice":           each("a", "a"),
-		"a key with a space":    each("a b"),
-		"an empty key":          each(""),
-		"too many":              each(make([]string, jobs.MaxChildren+1)...),
-		"a bad kind":            func(ctx context.Context) (int, error) { return jobs.Call(ctx, "x", jobs.Define[int, int]("No"), 1) },
-		"a payload that is bad": func(ctx context.Context) (int, error) { return jobs.Call(ctx, "x", jobs.Define[any, int]("x"), any(func() {})) },
+		"a bad name":         call("no spaces"),
+		"a bad option":       call("pack", jobs.Queue("No")),
+		"a key twice":        each("a", "a"),
+		"a key with a space": each("a b"),
+		"an empty key":       each(""),
+		"too many":           each(make([]string, jobs.MaxChildren+1)...),
+		"a bad kind":         func(ctx context.Context) (int, error) { return jobs.Call(ctx, "x", jobs.Define[int, int]("No"), 1) },
+		"a payload that is bad": func(ctx context.Context) (int, error) {
+			return jobs.Call(ctx, "x", jobs.Define[any, int]("x"), any(func() {}))
+		},
 	} {
 		_, m := inMemory()
 		err := execution(m, handler)

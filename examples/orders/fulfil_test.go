@@ -35,6 +35,10 @@ func (a *attempt) Await(context.Context, jobs.Wait) ([]byte, bool, error) {
 	return nil, false, errors.ErrUnsupported
 }
 
+func (a *attempt) Children(context.Context, jobs.Group, bool) ([]jobs.Ended, bool, error) {
+	return nil, false, errors.ErrUnsupported
+}
+
 func (a *attempt) SaveProgress(_ context.Context, _ string, data []byte) error {
 	a.progress = data
 	return a.cut

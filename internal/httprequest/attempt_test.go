@@ -72,6 +72,10 @@ func (a *attempt) Await(context.Context, jobs.Wait) ([]byte, bool, error) {
 	return nil, false, errors.ErrUnsupported
 }
 
+func (a *attempt) Children(context.Context, jobs.Group, bool) ([]jobs.Ended, bool, error) {
+	return nil, false, errors.ErrUnsupported
+}
+
 // newTestCaller returns a caller whose connections end with the test.
 func newTestCaller(t *testing.T, o Options) *caller {
 	t.Helper()
