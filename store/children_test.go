@@ -243,7 +243,12 @@ func childFaults() []faultCase {
 		{script: "report", nth: 1, arrange: endedKids, call: relay},
 		{script: "relayed", nth: 1, arrange: endedKids, call: relay},
 		{script: "relayed", name: "of orphans", nth: 1, call: func(f *fixture, _ any) error { _, err := f.Relay(f.ctx, "q"); return err },
-			arrange: after(spawned, parkForKids, cancel)},
+			arrange: after(func(f *fixture) any { // of one child, since they are cancelled in no order
+				d := f.running("k")
+				_, _, err := f.Children(f.ctx, d, kids("k", "a"), true)
+				f.ok(err)
+				return d
+			}, parkForKids, cancel)},
 		{script: "report", name: "of children that were deleted", call: ofHeld, arrange: after(spawned, func(f *fixture, _ any) any {
 			return f.rdb.Del(f.ctx, taskKey("c", "k~kids~~a"), taskKey("c", "k~kids~~b")).Val()
 		})},
