@@ -106,7 +106,7 @@ func (a *App) addWorker(p *process, handlers []jobs.Handler) error {
 	}
 	p.add("worker", w.Run)
 	p.ready = append(p.ready, w.Ready)
-	return a.addScheduler(p, a.served(handlers)...)
+	return errors.Join(a.addScheduler(p, a.served(handlers)...), a.addCron(p, handlers))
 }
 
 // served are the queues that a worker with these handlers takes jobs from.
@@ -222,9 +222,9 @@ func (a *App) workerCommand() *cobra.Command {
 
 func (a *App) schedulerCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "scheduler", Short: "Move due jobs, take over from dead workers, forget ended jobs", Args: exactly(0, "no arguments"),
+		Use: "scheduler", Short: "Move due jobs, carry out schedules, take over from dead workers, forget ended jobs", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runProcess(cmd, func(p *process) error { return a.addScheduler(p) })
+			return a.runProcess(cmd, func(p *process) error { return errors.Join(a.addScheduler(p), a.addCron(p, a.Handlers)) })
 		},
 	}
 	a.settings.keeperFlags(c.Flags())
