@@ -20,6 +20,7 @@ import (
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/ops"
 	"github.com/perdure/perdure/scheduler"
+	"github.com/perdure/perdure/scheduler/cron"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/worker"
 )
@@ -157,7 +158,7 @@ func (a *App) addOps(p *process, handlers []jobs.Handler) error {
 		return err
 	}
 	api, err := ops.New(ops.Options{
-		Store: p.store, Handlers: handlers, Tokens: tokens, Listen: a.settings.Listen, Hosts: a.settings.Hosts,
+		Store: p.store, Schedules: cron.NewDesk(p.store), Handlers: handlers, Tokens: tokens, Listen: a.settings.Listen, Hosts: a.settings.Hosts,
 		Metrics: p.metrics, AsynqUI: p.store.Redis(), Log: a.log, Version: Version,
 	})
 	if err != nil {
