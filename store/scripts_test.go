@@ -289,7 +289,7 @@ func otherCases() []scriptCase {
 }
 
 func allCases() []scriptCase {
-	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases())
+	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), scheduleCases())
 }
 
 // TestScripts runs each script into each of its answers, and compares the whole
@@ -326,7 +326,7 @@ func answer(reply any) int64 {
 }
 
 func changesWanted(name string) string {
-	for _, block := range strings.Split(scriptChanges, "\n\n") {
+	for _, block := range strings.Split(scriptChanges+"\n\n"+scheduleChanges, "\n\n") {
 		if block = strings.TrimSpace(block); strings.SplitN(block, "\n", 2)[0] == name {
 			return block
 		}
