@@ -175,3 +175,9 @@ func (m *mortal) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 		return next(ctx, cmds)
 	}
 }
+
+func contextWithCancel(b *bench) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(b.ctx)
+	b.t.Cleanup(cancel)
+	return ctx, cancel
+}
