@@ -28,6 +28,8 @@ func (r *Runner) replayBeside(ctx context.Context, s delivery.Scheduled) {
 		return
 	}
 	r.running[s.Name] = true
+	tick := *s.Open // the turns go on with theirs
+	s.Open = &tick
 	now, began := r.time(), time.Now()
 	clock := func() time.Time { return now.Add(time.Since(began)) }
 	r.replays.Go(func() {
