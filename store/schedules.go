@@ -275,6 +275,21 @@ func (s *Store) ScheduleEvents(ctx context.Context, limit int) ([]Event, error) 
 	return s.readEvents(ctx, scheduleEventsKey, "", limit)
 }
 
+// ForgetSchedules removes all schedules and the record of them, for drills on a Redis
+// where there were none before.
+func (s *Store) ForgetSchedules(ctx context.Context) error {
+	err := s.scanKeys(ctx, cronKey("*"), func(keys []string) error {
+		if len(keys) == 0 {
+			return nil
+		}
+		return unreachable(s.rdb.Unlink(ctx, keys...).Err())
+	})
+	if err != nil {
+		return fmt.Errorf("forget schedules: %w", err)
+	}
+	return nil
+}
+
 func msOrNone(t time.Time) string {
 	if t.IsZero() {
 		return ""
