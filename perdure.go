@@ -16,6 +16,7 @@ import (
 	"github.com/perdure/perdure/internal/doctor"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/scheduler"
+	"github.com/perdure/perdure/scheduler/cron"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/worker"
 )
@@ -108,6 +109,10 @@ func Work(ctx context.Context, url string, options WorkerOptions, how ...Option)
 	if err != nil {
 		return err
 	}
+	timetables, err := cron.New(s, cron.Options{Code: jobs.Timetables(options.Handlers), Log: options.Log, Registerer: options.Registerer})
+	if err != nil {
+		return err
+	}
 	watch := doctor.New(s, doctor.Options{
 		Mode: r.mode, AllowUnsafe: r.allowUnsafe, Log: options.Log, Registerer: options.Registerer, OnChange: keeper.CensusNow,
 	})
@@ -116,13 +121,14 @@ func Work(ctx context.Context, url string, options WorkerOptions, how ...Option)
 	}
 	keeping, stop := context.WithCancel(ctx)
 	var keepers sync.WaitGroup
-	var kept, watched error
+	var kept, timed, watched error
 	keepers.Go(func() { kept = keeper.Run(keeping) })
+	keepers.Go(func() { timed = timetables.Run(keeping) })
 	keepers.Go(func() { watched = watch.Run(keeping) })
 	worked := w.Run(ctx)
 	stop()
 	keepers.Wait()
-	if err := errors.Join(worked, kept, watched); err != nil {
+	if err := errors.Join(worked, kept, timed, watched); err != nil {
 		return fmt.Errorf("work: %w", err)
 	}
 	return nil

@@ -27,6 +27,7 @@ type Handler struct {
 	run        func(ctx context.Context, payload []byte) ([]byte, error)
 	check      func(payload []byte) error
 	middleware []Middleware
+	timetables []Timetable
 }
 
 // NewHandler binds a definition to a function on bytes, for adapters of other

@@ -12,6 +12,8 @@ import (
 
 	"github.com/perdure/perdure/internal/redistest"
 	"github.com/perdure/perdure/jobs"
+	"github.com/perdure/perdure/scheduler/cron"
+	"github.com/perdure/perdure/store"
 )
 
 const (
@@ -125,7 +127,9 @@ func TestNewRefuses(t *testing.T) {
 // TestEveryRouteIsGuarded walks the whole table with each role and with none.
 func TestEveryRouteIsGuarded(t *testing.T) {
 	t.Parallel()
-	o := Options{Store: newFake(), Tokens: testTokens(t), Metrics: prometheus.NewRegistry(), AsynqUI: redistest.Client(t)}
+	rdb := redistest.Client(t)
+	desk := cron.NewDesk(store.New(rdb, rdb))
+	o := Options{Store: newFake(), Schedules: desk, Tokens: testTokens(t), Metrics: prometheus.NewRegistry(), AsynqUI: rdb}
 	s, err := newService(o)
 	if err != nil {
 		t.Fatal(err)

@@ -60,6 +60,8 @@ var _ Store = (*store.Store)(nil)
 // Options says what the API serves and to whom.
 type Options struct {
 	Store Store
+	// Schedules serves what is about schedules when set.
+	Schedules Schedules
 	// Handlers are the kinds known in this binary: their payloads are checked
 	// before they are enqueued.
 	Handlers []jobs.Handler
@@ -92,16 +94,17 @@ func New(o Options) (http.Handler, error) {
 
 // service answers requests.
 type service struct {
-	store    Store
-	kinds    map[string]jobs.Handler // known in this binary
-	tokens   []Token
-	hosts    map[string]bool
-	metrics  http.Handler
-	asynq    http.Handler
-	asynqCSP string
-	log      *slog.Logger
-	version  string
-	waits    chan struct{} // one place for each request that waits for a job
+	store     Store
+	schedules Schedules
+	kinds     map[string]jobs.Handler // known in this binary
+	tokens    []Token
+	hosts     map[string]bool
+	metrics   http.Handler
+	asynq     http.Handler
+	asynqCSP  string
+	log       *slog.Logger
+	version   string
+	waits     chan struct{} // one place for each request that waits for a job
 }
 
 func newService(o Options) (*service, error) {
@@ -117,7 +120,7 @@ func newService(o Options) (*service, error) {
 		return nil, err
 	}
 	s := &service{
-		store: o.Store, kinds: map[string]jobs.Handler{}, tokens: o.Tokens, hosts: map[string]bool{},
+		store: o.Store, schedules: o.Schedules, kinds: map[string]jobs.Handler{}, tokens: o.Tokens, hosts: map[string]bool{},
 		log: o.Log, version: cmp.Or(o.Version, "unknown"), waits: make(chan struct{}, maxWaits),
 	}
 	if s.log == nil {
@@ -203,6 +206,7 @@ func (s *service) routes() []route {
 		{"GET /{$}", Viewer, (*service).home},
 		{"GET /style.css", Viewer, (*service).style},
 	}
+	all = append(all, s.scheduleRoutes()...)
 	if s.metrics != nil {
 		all = append(all, route{"GET /metrics", Viewer, (*service).showMetrics})
 	}

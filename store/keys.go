@@ -66,3 +66,23 @@ const (
 	censusKey = "perdure:census" // string: what the last census found, JSON
 	takerKey  = "perdure:taker"  // strings, by purpose: somebody takes the census
 )
+
+// Keys of the schedules. They share one hash slot, which no queue can have: a queue's
+// name has no @.
+
+func cronKey(name string) string { return "perdure:{@cron}:" + name }
+
+func scheduleKey(name string) string         { return cronKey("s:" + name) }        // hash: schedules.go lists its fields
+func scheduleTicksKey(name string) string    { return cronKey("ticks:" + name) }    // stream: what became of its ticks
+func scheduleDecidedKey(nonce string) string { return cronKey("decided:" + nonce) } // string: as decidedKey
+
+const (
+	schedulesKey        = "perdure:{@cron}:names"    // set
+	scheduleChangesKey  = "perdure:{@cron}:changes"  // counter
+	scheduleEventsKey   = "perdure:{@cron}:events"   // stream of decisions
+	scheduleDeclaredKey = "perdure:{@cron}:declared" // zset: schedule by when a process has declared it (ms)
+)
+
+// firedKey is a zset of a queue: a schedule's ticks, or its triggers, by the last
+// instant that has fired (ms).
+func firedKey(queue string) string { return ownKey(queue, "fired") }

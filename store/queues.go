@@ -67,9 +67,13 @@ type Event struct {
 
 // Events returns the last decisions of a queue, newest first, at most 500.
 func (s *Store) Events(ctx context.Context, queue string, limit int) ([]Event, error) {
-	entries, err := s.rdb.XRevRangeN(ctx, eventsKey(queue), "+", "-", int64(min(max(limit, 1), maxBatch))).Result()
+	return s.readEvents(ctx, eventsKey(queue), queue, limit)
+}
+
+func (s *Store) readEvents(ctx context.Context, key, queue string, limit int) ([]Event, error) {
+	entries, err := s.rdb.XRevRangeN(ctx, key, "+", "-", int64(min(max(limit, 1), maxBatch))).Result()
 	if err != nil {
-		return nil, fmt.Errorf("events of queue %s: %w", queue, unreachable(err))
+		return nil, fmt.Errorf("events of %s: %w", key, unreachable(err))
 	}
 	events := make([]Event, 0, len(entries))
 	for _, entry := range entries {

@@ -289,7 +289,7 @@ func otherCases() []scriptCase {
 }
 
 func allCases() []scriptCase {
-	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), childCases())
+	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), childCases(), scheduleCases())
 }
 
 // TestScripts runs each script into each of its answers, and compares the whole
@@ -326,7 +326,7 @@ func answer(reply any) int64 {
 }
 
 func changesWanted(name string) string {
-	for _, block := range strings.Split(scriptChanges+"\n\n"+childChanges, "\n\n") {
+	for _, block := range strings.Split(strings.Join([]string{scriptChanges, childChanges, scheduleChanges}, "\n\n"), "\n\n") {
 		if block = strings.TrimSpace(block); strings.SplitN(block, "\n", 2)[0] == name {
 			return block
 		}

@@ -27,7 +27,8 @@ var mayImport = map[string][]string{
 	"worker":            {"jobs", "internal/delivery"},
 	"deadletter":        {"jobs", "internal/delivery"},
 	"scheduler":         {"jobs", "internal/delivery", "deadletter"},
-	"ops":               {"jobs", "internal/delivery", "store", "deadletter", "worker", "scheduler"},
+	"scheduler/cron":    {"jobs", "internal/delivery"},
+	"ops":               {"jobs", "internal/delivery", "store", "deadletter", "worker", "scheduler", "scheduler/cron"},
 
 	"internal/httprequest": {"jobs"},
 	"internal/devredis":    {},
@@ -39,11 +40,11 @@ var mayImport = map[string][]string{
 	"internal/history":     {"jobs", "worker", "internal/delivery"},
 	"internal/bench":       {"jobs", "store", "worker", "scheduler", "internal/delivery"},
 	"internal/cli": {
-		"jobs", "store", "worker", "scheduler", "deadletter", "ops", "examples/orders", "internal/delivery",
+		"jobs", "store", "worker", "scheduler", "scheduler/cron", "deadletter", "ops", "examples/orders", "internal/delivery",
 		"internal/httprequest", "internal/devredis", "internal/doctor", "internal/drill", "internal/bench", "internal/history",
 	},
 
-	".":           {"internal/cli", "internal/doctor", "jobs", "store", "worker", "scheduler"},
+	".":           {"internal/cli", "internal/doctor", "jobs", "store", "worker", "scheduler", "scheduler/cron"},
 	"cmd/perdure": {"."},
 
 	"examples/orders":            {"jobs"},

@@ -20,6 +20,7 @@ import (
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/ops"
 	"github.com/perdure/perdure/scheduler"
+	"github.com/perdure/perdure/scheduler/cron"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/worker"
 )
@@ -106,7 +107,7 @@ func (a *App) addWorker(p *process, handlers []jobs.Handler) error {
 	}
 	p.add("worker", w.Run)
 	p.ready = append(p.ready, w.Ready)
-	return a.addScheduler(p, a.served(handlers)...)
+	return errors.Join(a.addScheduler(p, a.served(handlers)...), a.addCron(p, handlers))
 }
 
 // served are the queues that a worker with these handlers takes jobs from.
@@ -157,7 +158,7 @@ func (a *App) addOps(p *process, handlers []jobs.Handler) error {
 		return err
 	}
 	api, err := ops.New(ops.Options{
-		Store: p.store, Handlers: handlers, Tokens: tokens, Listen: a.settings.Listen, Hosts: a.settings.Hosts,
+		Store: p.store, Schedules: cron.NewDesk(p.store), Handlers: handlers, Tokens: tokens, Listen: a.settings.Listen, Hosts: a.settings.Hosts,
 		Metrics: p.metrics, AsynqUI: p.store.Redis(), Log: a.log, Version: Version,
 	})
 	if err != nil {
@@ -222,9 +223,9 @@ func (a *App) workerCommand() *cobra.Command {
 
 func (a *App) schedulerCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "scheduler", Short: "Move due jobs, take over from dead workers, forget ended jobs", Args: exactly(0, "no arguments"),
+		Use: "scheduler", Short: "Move due jobs, carry out schedules, take over from dead workers, forget ended jobs", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runProcess(cmd, func(p *process) error { return a.addScheduler(p) })
+			return a.runProcess(cmd, func(p *process) error { return errors.Join(a.addScheduler(p), a.addCron(p, a.Handlers)) })
 		},
 	}
 	a.settings.keeperFlags(c.Flags())

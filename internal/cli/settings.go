@@ -40,6 +40,7 @@ type settings struct {
 	LogLevel         string        `split_words:"true" default:"info"`
 	LogFormat        string        `split_words:"true" default:"text"`
 	DataDir          string        `split_words:"true" default:".perdure"`
+	Config           string        ``
 	HTTPAllowNets    []string      `envconfig:"HTTP_ALLOW_NETS"`
 	HTTPAllowPrivate bool          `envconfig:"HTTP_ALLOW_PRIVATE"`
 	HTTPSecretNames  []string      `envconfig:"HTTP_SECRET_NAMES"`
@@ -193,6 +194,7 @@ func (s *settings) workerFlags(f *pflag.FlagSet) {
 
 func (s *settings) keeperFlags(f *pflag.FlagSet) {
 	f.DurationVar(&s.Silence, "silence", s.Silence, "how long a worker may be silent before its jobs are taken over; at least 3 beats")
+	f.StringVar(&s.Config, "config", s.Config, "file of schedules (default: perdure.yaml in this directory, when there is one)")
 	f.StringVar(&s.HealthListen, "health-listen", s.HealthListen, "address of /livez, /readyz and /metrics (default: none)")
 }
 

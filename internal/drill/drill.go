@@ -126,6 +126,7 @@ type stage struct {
 	orders     []orders.Order
 	newKinds   []string // that were not known before
 	newCensus  bool     // none was taken before
+	newCron    bool     // there was no schedule before
 }
 
 // steadyAfter is over twice the silence at which a worker is taken for dead, as
@@ -163,7 +164,9 @@ func (s *stage) look(ctx context.Context) error {
 	}
 	census, err := s.store.LastCensus(ctx)
 	s.newCensus = err == nil && census.At.IsZero()
-	return err
+	changes, _, cronErr := s.store.ScheduleChanges(ctx)
+	s.newCron = cronErr == nil && changes == 0
+	return errors.Join(err, cronErr)
 }
 
 // populate starts the services and then the worker that calls them.
@@ -225,6 +228,9 @@ func (s *stage) close() error {
 	errs = append(errs, s.store.Drop(ctx, s.queue))
 	if s.newCensus {
 		errs = append(errs, s.store.ForgetCensus(ctx))
+	}
+	if s.newCron {
+		errs = append(errs, s.store.ForgetSchedules(ctx))
 	}
 	for _, kind := range s.newKinds {
 		errs = append(errs, s.store.Unpublish(ctx, kind))

@@ -20,7 +20,7 @@ func Handlers() []jobs.Handler {
 	return []jobs.Handler{poison.Do(func(context.Context, int) (int, error) {
 		time.Sleep(100 * time.Millisecond)
 		return 0, syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	})}
+	}), tick.Do(func(context.Context, int) (int, error) { return 0, nil })}
 }
 
 // poisonJob runs a job that kills workers among orders that are all under way when

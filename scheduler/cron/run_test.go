@@ -1,0 +1,129 @@
+package cron
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/perdure/perdure/jobs"
+	"github.com/perdure/perdure/store"
+)
+
+// crew is schedulers that die and are replaced.
+type crew struct {
+	b     *bench
+	rand  *rand.Rand
+	hands []*hand
+	died  int
+}
+
+type hand struct {
+	runner *Runner
+	fate   *mortal
+	rdb    *redis.Client
+}
+
+func (c *crew) hire() *hand {
+	h := &hand{fate: &mortal{left: 3 + c.rand.IntN(60), after: c.rand.IntN(2) == 0}}
+	options := *c.b.options
+	h.rdb = redis.NewClient(&options)
+	h.rdb.AddHook(h.fate)
+	var err error
+	h.runner, err = New(store.New(h.rdb, h.rdb), Options{Clock: c.b.clock.now})
+	c.b.ok(err)
+	return h
+}
+
+// turn gives each its turn, all at the same time, and buries the dead.
+func (c *crew) turn() {
+	var all sync.WaitGroup
+	for _, h := range c.hands {
+		all.Go(func() { _, _ = h.runner.Turn(c.b.ctx) })
+	}
+	all.Wait()
+	for i, h := range c.hands {
+		if h.fate.dead() {
+			h.rdb.Close()
+			c.hands[i] = c.hire()
+			c.died++
+		}
+	}
+}
+
+// TestEachTickOnce lets three schedulers carry out an hour of ticks of a second, kills
+// each of them again and again at any call, and forgets each job as soon as it is
+// there: neither is a tick left out nor does one fire twice.
+func TestEachTickOnce(t *testing.T) {
+	t.Parallel()
+	const ticks = 3600
+	b := newBench(t)
+	b.add(jobs.Timetable{Name: "s", When: "* * * * * *", Kind: "work", CatchUp: &jobs.CatchUp{Most: 1000}})
+	c := &crew{b: b, rand: rand.New(rand.NewPCG(1, 2))}
+	for range 3 {
+		c.hands = append(c.hands, c.hire())
+	}
+	began, fired := b.clock.now(), map[string]int{}
+	count := func() {
+		for _, key := range b.take() {
+			fired[key]++
+		}
+	}
+	for range ticks {
+		b.clock.forward(time.Second)
+		c.turn()
+		count()
+	}
+	for i := 0; b.schedule("s").Open != nil || b.schedule("s").Last.Before(b.clock.now()); i++ {
+		if i == 100 {
+			t.Fatalf("not over: %+v", b.schedule("s"))
+		}
+		b.clock.forward(time.Second)
+		c.turn()
+		count()
+	}
+	for _, h := range c.hands {
+		h.rdb.Close()
+	}
+	for at := began.Add(time.Second); !at.After(began.Add(ticks * time.Second)); at = at.Add(time.Second) {
+		if n := fired[TickKey("s", at)]; n != 1 {
+			t.Errorf("%v fired %d times", at, n)
+		}
+	}
+	s := b.schedule("s")
+	if int(s.Fired) != len(fired) || s.Left != 0 {
+		t.Errorf("on record: %d fired, %d skipped; %d jobs", s.Fired, s.Left, len(fired))
+	}
+	t.Logf("%d ticks, %d schedulers died", len(fired), c.died)
+	if c.died < 500 {
+		t.Errorf("only %d schedulers died", c.died)
+	}
+}
+
+func TestTickOfCode(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	kind := jobs.Define[int, int]("work", jobs.Queue("q"))
+	r := b.runner(kind.Scheduled("minutely", jobs.Cron("* * * * *"), 7))
+	b.turn(r)
+	b.pass(r, 3*time.Minute)
+	began := b.clock.now().Add(-3 * time.Minute)
+	var want []string
+	for i := range 3 {
+		want = append(want, TickKey("minutely", began.Add(time.Duration(i+1)*time.Minute)))
+	}
+	info, err := b.store.Get(b.ctx, "q", want[0])
+	if err != nil || info.Kind != "work" || info.State != jobs.StatePending {
+		t.Fatalf("%+v %v", info, err)
+	}
+	if got := b.take(); !slices.Equal(got, want) {
+		t.Errorf("fired %v, want %v", got, want)
+	}
+	if s := b.schedule("minutely"); s.Origin != "code" || s.Fired != 3 || fmt.Sprint(string(s.Payload)) != "7" {
+		t.Errorf("%+v", s)
+	}
+}

@@ -1,0 +1,49 @@
+package cron
+
+import (
+	"context"
+	"time"
+
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
+)
+
+// Store is what schedules need of the store.
+type Store interface {
+	Table
+	Ticks
+	Dead
+	// Get, Cancel and KindDefinition are about the jobs of ticks.
+	Get(ctx context.Context, queue, key string) (jobs.Info, error)
+	Cancel(ctx context.Context, queue, key string, by jobs.Decision) (jobs.Info, error)
+	KindDefinition(ctx context.Context, name string) (jobs.Definition, error)
+}
+
+// Table is the schedules as Redis keeps them.
+type Table interface {
+	// ScheduleChanges returns a number that grows with each change, and Redis' time.
+	ScheduleChanges(ctx context.Context) (int64, time.Time, error)
+	Schedules(ctx context.Context) ([]delivery.Scheduled, error)
+	Schedule(ctx context.Context, name string) (delivery.Scheduled, error)
+	DefineSchedule(ctx context.Context, t jobs.Timetable, origin string, now time.Time, by jobs.Decision) (bool, error)
+	DeclareSchedules(ctx context.Context, names []string, now time.Time) error
+}
+
+// Ticks decides about ticks and carries them out.
+type Ticks interface {
+	DecideTick(ctx context.Context, d delivery.TickDecision) (delivery.TickAnswer, error)
+	FireTick(ctx context.Context, series string, at time.Time, job jobs.Job) (bool, error)
+	CloseTick(ctx context.Context, e delivery.TickEnd) (bool, error)
+}
+
+// Dead is what scheduled replays need of the quarantine.
+type Dead interface {
+	List(ctx context.Context, query jobs.Query) (jobs.Page, error)
+	Entry(ctx context.Context, queue, key string) (delivery.Entry, error)
+	// DeadAt returns when a job was quarantined; zero when it is not.
+	DeadAt(ctx context.Context, queue, key string) (time.Time, error)
+	Replay(ctx context.Context, queue, key string, fromStart bool, by jobs.Decision) (jobs.Info, error)
+	// TakeCensus reports whether this process is the one of the fleet for a purpose in
+	// this period.
+	TakeCensus(ctx context.Context, purpose string, period time.Duration) (bool, error)
+}
