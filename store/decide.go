@@ -26,7 +26,7 @@ func (s *Store) Cancel(ctx context.Context, queue, key string, by jobs.Decision)
 		}
 		return s.runCode(ctx, "cancel", []string{
 			taskKey(queue, key), pendingKey(queue), scheduledKey(queue), retryKey(queue), completedKey(queue),
-			parkedKey(queue), eventsKey(queue), lockOf(queue, key, m), deadKey(queue), decided,
+			parkedKey(queue), eventsKey(queue), lockOf(queue, key, m), deadKey(queue), decided, groupsKey(queue),
 		}, key, msg, stored, keptSeconds(kept), by.Actor, by.Reason)
 	})
 }
@@ -74,7 +74,7 @@ func (s *Store) Replay(ctx context.Context, queue, key string, fromStart bool, b
 		}
 		_, stored := revised(msg, func(m *message) { m.Retried, m.ErrorMsg = 0, "" })
 		return s.runCode(ctx, "replay", []string{
-			taskKey(queue, key), pendingKey(queue), archivedKey(queue), deadKey(queue), eventsKey(queue), decided,
+			taskKey(queue, key), pendingKey(queue), archivedKey(queue), deadKey(queue), eventsKey(queue), decided, groupsKey(queue),
 		}, key, msg, stored, from, by.Actor, by.Reason)
 	})
 }
@@ -91,7 +91,7 @@ func (s *Store) Discard(ctx context.Context, queue, key string, by jobs.Decision
 	}
 	_, err = s.decide(ctx, "discard", queue, key, func(m *message, _ []byte, decided string) (int64, error) {
 		return s.runCode(ctx, "discard", []string{
-			taskKey(queue, key), archivedKey(queue), deadKey(queue), eventsKey(queue), lockOf(queue, key, m), forgottenKey(queue), decided,
+			taskKey(queue, key), archivedKey(queue), deadKey(queue), eventsKey(queue), lockOf(queue, key, m), forgottenKey(queue), decided, groupsKey(queue),
 		}, key, by.Actor, by.Reason)
 	})
 	return before, err

@@ -316,7 +316,7 @@ func decisionFaults() []faultCase {
 }
 
 func faultCases() []faultCase {
-	return slices.Concat(verdictFaults(), stepFaults(), ownerFaults(), schedulerFaults(), decisionFaults())
+	return slices.Concat(verdictFaults(), stepFaults(), ownerFaults(), schedulerFaults(), decisionFaults(), deadFaults())
 }
 
 func TestEveryScriptIsTestedWithFaults(t *testing.T) {

@@ -51,6 +51,7 @@ func suspectsKey(queue string) string     { return ownKey(queue, "suspects") }  
 func forgottenKey(queue string) string    { return ownKey(queue, "forgotten") }  // counter: jobs accepted once and gone by now
 func reservedKey(queue string) string     { return ownKey(queue, "reserved") }   // string: the worker that empties itself for suspects
 func deadKey(queue string) string         { return ownKey(queue, "dead") }       // zset: key by the time it was quarantined (ms)
+func groupsKey(queue string) string       { return ownKey(queue, "groups") }     // zset: signature by when it was last seen (ms); and the beginning of each group's own keys
 func eventsKey(queue string) string       { return ownKey(queue, "events") }     // stream of decisions
 func holdsKey(queue string) string        { return ownKey(queue, "holds") }      // hash: reasons why the queue is paused
 func ownerKey(queue, owner string) string { return ownKey(queue, "own:"+owner) } // hash: key to token

@@ -34,6 +34,9 @@ import (
 //	p:due    when a retrying or paused job is due, ms
 //	p:ver    the kind's version, pinned
 //	p:dead   the quarantine entry, JSON
+//	p:sig    its group while it is quarantined: the signature
+//	p:plan   the replay plan that returned it last, and its signature before: '<plan> <signature>'
+//	p:erased who erased its payload and outputs, and why
 //	p:exp    when an ended job is forgotten, unix seconds
 //	p:end    'cancelled' when it ended so
 //	p:can    who asked to cancel it while it ran, and why

@@ -92,7 +92,7 @@ func cancelCode(f *fixture, message string) any {
 	m, _ := decodeMessage([]byte(message))
 	code, err := f.runCode(f.ctx, "cancel", []string{
 		taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), completedKey("q"), parkedKey("q"), eventsKey("q"),
-		lockOf("q", "k", m), deadKey("q"), decidedKey("q", rand.Text()),
+		lockOf("q", "k", m), deadKey("q"), decidedKey("q", rand.Text()), groupsKey("q"),
 	}, "k", message, message, 600, "ada", "because")
 	f.ok(err)
 	return code
@@ -106,7 +106,7 @@ func replay(from string) func(f *fixture, _ any) any {
 
 func replayCode(f *fixture, message, from string) any {
 	code, err := f.runCode(f.ctx, "replay", []string{taskKey("q", "k"), pendingKey("q"), archivedKey("q"), deadKey("q"), eventsKey("q"),
-		decidedKey("q", rand.Text())},
+		decidedKey("q", rand.Text()), groupsKey("q")},
 		"k", message, message, from, "ada", "because")
 	f.ok(err)
 	return code
@@ -114,7 +114,7 @@ func replayCode(f *fixture, message, from string) any {
 
 func discard(f *fixture, _ any) any {
 	code, err := f.runCode(f.ctx, "discard", []string{taskKey("q", "k"), archivedKey("q"), deadKey("q"), eventsKey("q"), taskKey("q", "k"), forgottenKey("q"),
-		decidedKey("q", rand.Text())}, "k", "ada", "because")
+		decidedKey("q", rand.Text()), groupsKey("q")}, "k", "ada", "because")
 	f.ok(err)
 	return code
 }
@@ -289,7 +289,7 @@ func otherCases() []scriptCase {
 }
 
 func allCases() []scriptCase {
-	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases())
+	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), deadCases())
 }
 
 // TestScripts runs each script into each of its answers, and compares the whole
@@ -305,6 +305,7 @@ func TestScripts(t *testing.T) {
 				from = c.arrange(f)
 			}
 			before := f.dump()
+			f.nextMilli() // so that a time that is set again is another one
 			code := answer(c.act(f, from))
 			got := fmt.Sprintf("%s\n%s", c.name, strings.Join(changes(before, f.dump()), "\n"))
 			if want := strings.Fields(c.name)[1]; strconv.FormatInt(code, 10) != want {

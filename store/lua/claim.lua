@@ -3,7 +3,7 @@
 -- KEYS[4] asynq:{q}:lease            KEYS[5] asynq:{q}:completed      KEYS[6] perdure:{q}:tokens
 -- KEYS[7] perdure:{q}:own:<owner>    KEYS[8] perdure:{q}:parked       KEYS[9] perdure:{q}:dead
 -- KEYS[10] perdure:{q}:events        KEYS[11] asynq:{q}:t: (the prefix: which jobs are met is only known here)
--- KEYS[12] asynq:{q}:retry           KEYS[13] perdure:{q}:suspects
+-- KEYS[12] asynq:{q}:retry           KEYS[13] perdure:{q}:suspects     KEYS[14] perdure:{q}:groups
 -- ARGV[1] owner   ARGV[2] the owner's sequence number of this call   ARGV[3] most jobs to take   ARGV[4] lease in seconds
 -- Returns {now in ms, status, dropped, suspects, job, job, …}: status 'ok', 'empty' (took fewer than asked), 'paused' or
 -- 'fenced' (the owner was declared dead; nothing was taken). dropped counts entries that stood for no claimable
@@ -14,7 +14,7 @@ local now, now_ms = clock()
 
 -- replayed notes that asynq's "run now" has sent a quarantined job back.
 local function replayed(task, key)
-  redis.call('ZREM', KEYS[9], key)
+  ungrouped(task, key, KEYS[9], KEYS[14])
   redis.call('HDEL', task, 'p:dead', 'p:att', 'p:icr')
   decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job')
 end
