@@ -214,11 +214,11 @@ func TestADecisionSentAgainLateIsTakenOnce(t *testing.T) {
 	}{
 		{"replay", deadJob, func(f *fixture) {
 			keys := []string{taskKey("q", "k"), pendingKey("q"), archivedKey("q"), deadKey("q"), eventsKey("q"), decided, groupsKey("q")}
-			f.wantCode("replay", 1, keys, "k", f.field("k", "msg"), f.field("k", "msg"), "failed", "ada", "because")
+			f.wantCode("replay", 1, keys, "k", f.field("k", "msg"), f.field("k", "msg"), "failed", "ada", "because", "")
 		}, quarantineAgain},
 		{"discard", deadJob, func(f *fixture) {
 			keys := []string{taskKey("q", "k"), archivedKey("q"), deadKey("q"), eventsKey("q"), taskKey("q", "k"), forgottenKey("q"), decided, groupsKey("q")}
-			f.wantCode("discard", 1, keys, "k", "ada", "because")
+			f.wantCode("discard", 1, keys, "k", "ada", "because", "discard", "")
 		}, func(f *fixture) { f.quarantined("k") }},
 		{"cancel", run, func(f *fixture) {
 			keys := []string{

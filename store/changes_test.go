@@ -699,4 +699,156 @@ quarantine 1 again, when it was resolved
 ~perdure:{q}:groups:<signature> seen=2
 ~perdure:{q}:groups:<signature> v:1=2
 ~perdure:{q}:tokens=2
+
+steer 1 abort
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 2=abort plan p1  by ada: because
++perdure:{q}:plan:p1 ended=<time>
++perdure:{q}:plan:p1 ttl=set
++perdure:{q}:plan:p1 unended=0
++perdure:{q}:plan:p1 unsent=1
++perdure:{q}:plan:p1 why=ada: because
+-perdure:{q}:plan:p1:left k
+-perdure:{q}:planning
+~perdure:{q}:plan:p1 state=aborted
+
+steer 1 resume
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 3=resume plan p1  by ada: because
+-perdure:{q}:plan:p1 back
+-perdure:{q}:plan:p1 why
+~perdure:{q}:plan:p1 state=selecting
+
+steer 1 pause
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 2=pause plan p1  by ada: because
++perdure:{q}:plan:p1 back=selecting
++perdure:{q}:plan:p1 why=ada: because
+~perdure:{q}:plan:p1 state=paused
+
+select 1
++perdure:{q}:plan:p1 selected=1
++perdure:{q}:plan:p1 skipped=1
++perdure:{q}:plan:p1:left k=1000
+~perdure:{q}:plan:p1 cursor=next
+
+select 1 the last
++perdure:{q}:plan:p1 selected=1
++perdure:{q}:plan:p1 skipped=0
++perdure:{q}:plan:p1:left k=<time>
+~perdure:{q}:plan:p1 state=running
+
+plan 1
++perdure:{q}:events 0=plan replay p1  by ada: because
++perdure:{q}:plan:p1 asked={}
++perdure:{q}:plan:p1 at=<time>
++perdure:{q}:plan:p1 by=ada: because
++perdure:{q}:plan:p1 canary=1
++perdure:{q}:plan:p1 cursor=
++perdure:{q}:plan:p1 from=failed
++perdure:{q}:plan:p1 on=0
++perdure:{q}:plan:p1 rate=20
++perdure:{q}:plan:p1 stage=1
++perdure:{q}:plan:p1 state=selecting
++perdure:{q}:planning=p1
++perdure:{q}:plans p1=<time>
+
+restore 1 in another database
++asynq:queues=q
++asynq:{q}:archived k=<time>
++asynq:{q}:t:k f:1
++asynq:{q}:t:k msg
++asynq:{q}:t:k p:att=1
++asynq:{q}:t:k p:cat=<time>
++asynq:{q}:t:k p:dead
++asynq:{q}:t:k p:fn=1
++asynq:{q}:t:k p:inc=1-o-1
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:run=1
++asynq:{q}:t:k p:sig=<signature>
++asynq:{q}:t:k p:ver=1
++asynq:{q}:t:k s:s1=1 <time> <time> {"x":1}
++asynq:{q}:t:k state=archived
++perdure:{q}:dead k=<time>
++perdure:{q}:events 0=import k by ada: because
++perdure:{q}:groups <signature>=<time>
++perdure:{q}:groups:<signature> about
++perdure:{q}:groups:<signature> first=<time>
++perdure:{q}:groups:<signature> seen=1
++perdure:{q}:groups:<signature> v:1=1
++perdure:{q}:groups:<signature>:keys k=<time>
++perdure:{q}:tokens=0
+
+restore 1
++asynq:{q}:archived k=<time>
++asynq:{q}:t:k f:1
++asynq:{q}:t:k msg
++asynq:{q}:t:k p:att=1
++asynq:{q}:t:k p:cat=<time>
++asynq:{q}:t:k p:dead
++asynq:{q}:t:k p:fn=1
++asynq:{q}:t:k p:inc=1-o-1
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:run=1
++asynq:{q}:t:k p:sig=<signature>
++asynq:{q}:t:k p:ver=1
++asynq:{q}:t:k s:s1=1 <time> <time> {"x":1}
++asynq:{q}:t:k state=archived
++perdure:{q}:dead k=<time>
++perdure:{q}:events 2=import k by ada: because
++perdure:{q}:groups:<signature>:keys k=<time>
+
+erase 1
++asynq:{q}:t:k p:erased=ada: because
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 1=erase k by ada: because
+-asynq:{q}:t:k e:1
+-asynq:{q}:t:k g:y
+-asynq:{q}:t:k h:x
+-asynq:{q}:t:k result
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k s:s1=1 <time> <time>
+
+replay 1 edited after erase
++asynq:{q}:pending=k
++asynq:{q}:t:k e:1
++asynq:{q}:t:k p:en=1
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 2=replay k by ada: because (payload edited: ~all of it)
+-asynq:{q}:archived k
+-asynq:{q}:t:k p:att
+-asynq:{q}:t:k p:dead
+-asynq:{q}:t:k p:erased
+-asynq:{q}:t:k p:sig
+-asynq:{q}:t:k p:ver
+-asynq:{q}:t:k s:s1
+-perdure:{q}:dead k
+-perdure:{q}:groups:<signature>:keys k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=pending
+
+replay 1 edited
++asynq:{q}:pending=k
++asynq:{q}:t:k e:1
++asynq:{q}:t:k p:en=1
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 1=replay k by ada: because (payload edited: ~/a -/b)
+-asynq:{q}:archived k
+-asynq:{q}:t:k p:att
+-asynq:{q}:t:k p:dead
+-asynq:{q}:t:k p:sig
+-asynq:{q}:t:k p:ver
+-asynq:{q}:t:k s:s1
+-perdure:{q}:dead k
+-perdure:{q}:groups:<signature>:keys k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=pending
 `

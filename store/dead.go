@@ -52,6 +52,10 @@ func (s *Store) Dead(ctx context.Context, q delivery.DeadQuery) (delivery.DeadPa
 	if err != nil {
 		return page, err
 	}
+	if q.Filter.Key != "" {
+		err := s.keyed(ctx, &page, walk.queues, q.Filter)
+		return page, err
+	}
 	walk.since, walk.before = q.Filter.Since, q.Filter.Before
 	walk.index = func(queue string) string {
 		if q.Filter.Signature != "" {
@@ -82,6 +86,28 @@ func (s *Store) Dead(ctx context.Context, q delivery.DeadQuery) (delivery.DeadPa
 		return page, fmt.Errorf("list quarantined jobs: %w", err)
 	}
 	return page, nil
+}
+
+// keyed adds the entries of one key, in whichever queue.
+func (s *Store) keyed(ctx context.Context, page *delivery.DeadPage, queues []string, filter delivery.DeadFilter) error {
+	for _, queue := range queues {
+		at, err := s.rdb.ZScore(ctx, deadKey(queue), filter.Key).Result()
+		if err == redis.Nil {
+			continue
+		}
+		var entries []delivery.Dead
+		if err == nil {
+			entries, err = s.deadOf(ctx, queue, []redis.Z{{Member: filter.Key, Score: at}})
+		}
+		if err != nil {
+			return fmt.Errorf("list quarantined jobs: %w", unreachable(err))
+		}
+		page.Read++
+		if entries[0].Key != "" && filter.Match(entries[0]) {
+			page.Entries = append(page.Entries, entries[0])
+		}
+	}
+	return nil
 }
 
 // deadOf reads the entries that an index names; one whose job is gone is zero.

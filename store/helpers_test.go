@@ -176,7 +176,7 @@ var (
 	timeText  = regexp.MustCompile(`\b\d{10,19}\b`)
 	nonceText = regexp.MustCompile(`:decided:\w+`)
 	sigText   = regexp.MustCompile(`\b[0-9a-f]{12}\b`)
-	jsonField = regexp.MustCompile(`^([-~+]\S+ (msg|p:dead|f:\d+|about))=(?s:.*)$`)
+	jsonField = regexp.MustCompile(`^([-~+]\S+ (msg|p:dead|[fe]:\d+|about))=(?s:.*)$`)
 )
 
 // changes says how b differs from a, one change a line, with times and stored

@@ -52,6 +52,9 @@ func forgottenKey(queue string) string    { return ownKey(queue, "forgotten") } 
 func reservedKey(queue string) string     { return ownKey(queue, "reserved") }   // string: the worker that empties itself for suspects
 func deadKey(queue string) string         { return ownKey(queue, "dead") }       // zset: key by the time it was quarantined (ms)
 func groupsKey(queue string) string       { return ownKey(queue, "groups") }     // zset: signature by when it was last seen (ms); and the beginning of each group's own keys
+func plansKey(queue string) string        { return ownKey(queue, "plans") }      // zset: replay plan by when it was made (ms)
+func planningKey(queue string) string     { return ownKey(queue, "planning") }   // set: plans that have not ended
+func planKey(queue, id string) string     { return ownKey(queue, "plan:"+id) }   // hash: a plan; and the beginning of its two sets
 func eventsKey(queue string) string       { return ownKey(queue, "events") }     // stream of decisions
 func holdsKey(queue string) string        { return ownKey(queue, "holds") }      // hash: reasons why the queue is paused
 func ownerKey(queue, owner string) string { return ownKey(queue, "own:"+owner) } // hash: key to token

@@ -72,6 +72,14 @@ local function shown(msg, text)
   return msg .. field
 end
 
+-- fresh returns the message as of a job that has never failed: no attempts used (field 6), no error (field 7). Of a field
+-- that occurs twice the last one counts.
+local function fresh(msg)
+  local field = string.char(48, 0, 58, 0)
+  if string.sub(msg, -#field) == field then return msg end
+  return msg .. field
+end
+
 -- keep parks a job that an operator has paused: no timer wakes it. To asynq it is a retry in the year 2100. back is where
 -- it belongs when it is resumed before its time, '<set> <due ms>', or ''.
 local function keep(task, key, msg, hold, back, retry, parked, now_ms)
