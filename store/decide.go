@@ -228,18 +228,23 @@ func (s *Store) hold(ctx context.Context, verb, queue string, by jobs.Decision) 
 	if err := by.Check(); err != nil {
 		return 0, err
 	}
-	known, err := surely(ctx, func() (bool, error) {
-		known, err := s.rdb.SIsMember(ctx, queuesKey, queue).Result()
-		return known, unreachable(err)
-	})
-	if err != nil {
+	if err := s.checkKnown(ctx, queue); err != nil {
 		return 0, fmt.Errorf("%s queue %s: %w", verb, queue, err)
-	}
-	if !known {
-		return 0, fmt.Errorf("%s queue %s: queue is not known: %w", verb, queue, jobs.ErrNotFound)
 	}
 	keys := []string{pausedKey(queue), holdsKey(queue), eventsKey(queue), decidedKey(queue, rand.Text())}
 	return surely(ctx, func() (int64, error) {
 		return s.runCode(ctx, "hold", keys, verb, "operator", by.Actor, by.Reason)
 	})
+}
+
+// checkKnown returns ErrNotFound for a queue that nobody has enqueued to.
+func (s *Store) checkKnown(ctx context.Context, queue string) error {
+	known, err := surely(ctx, func() (bool, error) {
+		known, err := s.rdb.SIsMember(ctx, queuesKey, queue).Result()
+		return known, unreachable(err)
+	})
+	if err == nil && !known {
+		err = fmt.Errorf("queue is not known: %w", jobs.ErrNotFound)
+	}
+	return err
 }

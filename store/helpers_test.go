@@ -18,8 +18,6 @@ import (
 	"github.com/perdure/perdure/jobs"
 )
 
-func TestMain(m *testing.M) { redistest.Main(m) }
-
 var (
 	kindA = jobs.Define[map[string]any, string]("kind.a", jobs.Queue("q")).Definition()
 	kindB = jobs.Define[map[string]any, string]("kind.b", jobs.Queue("q")).Definition()

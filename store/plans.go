@@ -21,10 +21,13 @@ import (
 const planBatch = 100
 
 // MakePlan makes a replay plan, which runs by itself from then on. Asked for an ID
-// that there is, it returns that plan and changes nothing.
+// that there is, it returns that plan and changes nothing. ErrNotFound: nobody knows the queue.
 func (s *Store) MakePlan(ctx context.Context, r delivery.PlanRequest, by jobs.Decision) (delivery.Plan, error) {
 	if err := errors.Join(r.Check(), by.Check()); err != nil {
 		return delivery.Plan{}, err
+	}
+	if err := s.checkKnown(ctx, r.Queue); err != nil {
+		return delivery.Plan{}, fmt.Errorf("plan a replay in queue %s: %w", r.Queue, err)
 	}
 	if r.ID == "" {
 		r.ID = strings.ToLower(rand.Text()[:12])
