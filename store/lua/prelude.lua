@@ -112,7 +112,9 @@ local function grouped(task, key, groups, signature, about, version, now_ms, eve
   redis.call('HSET', group, 'about', about)
   redis.call('HSETNX', group, 'first', now_ms)
   redis.call('HINCRBY', group, 'seen', 1)
-  if version ~= '0' and redis.call('HLEN', group) < 57 then redis.call('HINCRBY', group, 'v:' .. version, 1) end
+  if version ~= '0' and (redis.call('HLEN', group) < 57 or redis.call('HEXISTS', group, 'v:' .. version) == 1) then
+    redis.call('HINCRBY', group, 'v:' .. version, 1)
+  end
   if redis.call('HGET', group, 'state') == 'resolved' then
     redis.call('HDEL', group, 'state', 'by')
     redis.call('HINCRBY', group, 'reopened', 1)
