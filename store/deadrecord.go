@@ -86,10 +86,22 @@ func (s *Store) Erase(ctx context.Context, queue, key string, by jobs.Decision) 
 	return s.decide(ctx, "erase", queue, key, func(m *message, msg []byte, decided string) (int64, error) {
 		stored := []byte{}
 		if m != nil {
-			_, stored = revised(msg, func(m *message) { m.Payload = nil })
+			_, stored = revised(msg, func(m *message) { m.exchange(nil) })
 		}
 		return s.runCode(ctx, "erase", []string{taskKey(queue, key), eventsKey(queue), decided}, key, msg, stored, by.Actor, by.Reason)
 	})
+}
+
+// exchange gives the message another payload. The digest stays that of the first one,
+// also of a stock producer's, which carries none: its request again is a duplicate.
+func (m *message) exchange(payload []byte) {
+	if m.Headers[headerDigest] == "" {
+		if m.Headers == nil {
+			m.Headers = map[string]string{}
+		}
+		m.Headers[headerDigest] = jobs.Digest(m.Type, m.Payload)
+	}
+	m.Payload = payload
 }
 
 // MoveOut forgets a quarantined job that was exported as it is. ErrConflict: it is

@@ -96,7 +96,7 @@ func (s *Store) replay(ctx context.Context, queue, key string, fromStart bool, p
 		_, stored := revised(msg, func(m *message) {
 			m.Retried, m.ErrorMsg = 0, ""
 			if payload != nil {
-				m.Payload = payload
+				m.exchange(payload)
 			}
 		})
 		return s.runCode(ctx, "replay", []string{
