@@ -254,3 +254,20 @@ func TestAnEditedReplayIsKept(t *testing.T) {
 		t.Errorf("the producer's own request again: %+v, %v", h, err)
 	}
 }
+
+func TestDeadMemoryIsMeasured(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	if m, err := f.DeadMemory(f.ctx); err != nil || len(m) != 0 {
+		t.Errorf("%v %+v", err, m)
+	}
+	f.enqueue("alive")
+	f.bulkDead(500)
+	before, err := f.DeadMemory(f.ctx)
+	if err != nil || len(before) != 1 || before[0].Queue != "q" || before[0].Entries != 500 || before[0].Groups != 100 {
+		t.Fatalf("%v %+v", err, before)
+	}
+	if each := before[0].Bytes / 500; each < 300 || each > 3000 {
+		t.Errorf("%d bytes an entry", each)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -247,14 +246,11 @@ func (a *App) deadErase() *cobra.Command {
 	return c
 }
 
-// readPayload is readData for a payload that must be JSON.
+// readPayload is readData for another payload of a job.
 func readPayload(text string) ([]byte, error) {
 	payload, err := readData(text)
 	if err != nil {
-		return nil, usage(err)
-	}
-	if !json.Valid(payload) {
-		return nil, &jobs.InvalidError{Field: "payload", Value: fmt.Sprintf("of %d bytes", len(payload)), Bound: "JSON"}
+		return nil, usage(fmt.Errorf("payload: %w", err))
 	}
 	return payload, nil
 }

@@ -159,3 +159,11 @@ type DeadPage struct {
 	Next    string `json:"next"`
 	Read    int    `json:"read"` // entries looked at
 }
+
+// DeadMemory is how much memory a queue's quarantine takes.
+type DeadMemory struct {
+	Queue   string `json:"queue"`
+	Entries int64  `json:"entries"`
+	Groups  int64  `json:"groups"`
+	Bytes   int64  `json:"bytes"` // about
+}
