@@ -86,12 +86,6 @@ func steer(verb string) func(f *fixture, _ any) any {
 	}
 }
 
-func advance(f *fixture, _ any) any {
-	step, err := f.Advance(f.ctx, "q", "p1")
-	f.ok(err)
-	return step
-}
-
 func erase(f *fixture, _ any) any { return eraseCode(f, f.field("k", "msg")) }
 
 func eraseCode(f *fixture, message string) any {
