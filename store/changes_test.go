@@ -800,6 +800,7 @@ restore 1
 +perdure:{q}:dead k=<time>
 +perdure:{q}:events 2=import k by ada: because
 +perdure:{q}:groups:<signature>:keys k=<time>
+~perdure:{q}:forgotten=0
 
 erase 1
 +asynq:{q}:t:k p:erased=ada: because

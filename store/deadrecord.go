@@ -135,6 +135,7 @@ func (s *Store) Restore(ctx context.Context, r delivery.DeadRecord, by jobs.Deci
 	}
 	keys := []string{
 		taskKey(r.Queue, r.Key), archivedKey(r.Queue), deadKey(r.Queue), groupsKey(r.Queue), eventsKey(r.Queue), tokensKey(r.Queue),
+		forgottenKey(r.Queue),
 	}
 	args := append([]any{
 		r.Key, r.At.UnixMilli(), r.Fields["p:dead"], entry.Signature, about(entry), entry.Version, by.Actor, by.Reason, r.Fields["msg"],

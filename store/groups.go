@@ -157,7 +157,7 @@ func (c *census) group(ctx context.Context, queue, signature string, keys []stri
 			continue
 		}
 		code, err := c.s.runCode(ctx, "ungroup", []string{taskKey(queue, keys[i]), groupKeysKey(queue, signature)}, keys[i], signature)
-		if err != nil && !wrongType(err) {
+		if err != nil {
 			return err
 		}
 		if code == 1 {

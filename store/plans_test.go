@@ -100,6 +100,7 @@ func TestAPlanSendsACanaryAhead(t *testing.T) {
 	f.dead(5, "odd row")
 	p := f.plan(delivery.PlanRequest{Queue: "q", Filter: delivery.DeadFilter{Text: "BAD"}, Rate: 1000})
 	f.wantPlan(p.ID, "selecting 1: 0 selected, 0 left, 0 replayed, 0 under way, 0 completed, 0 returned, 0 failed, 0 skipped, 0 gone")
+	f.nextMilli()
 	f.dead(1, "late and bad")
 	f.step()
 	f.wantPlan(p.ID, "running 1: 30 selected, 29 left, 1 replayed, 1 under way, 0 completed, 0 returned, 0 failed, 0 skipped, 0 gone")
@@ -338,5 +339,37 @@ func (f *fixture) onceEach(n int, rate float64) {
 	took := times[len(times)-1].Sub(times[0])
 	if got := float64(len(times)-1) / took.Seconds(); got < rate*0.9 || got > rate*1.1 {
 		f.t.Errorf("%d entries in %v: %.1f a second, want %.1f within a tenth", len(times), took, got, rate)
+	}
+}
+
+// Something else that has taken the name of a job stops no plan and no census.
+func TestAPlanPassesOverForeignKeys(t *testing.T) {
+	t.Parallel()
+	redistest.Foreign(t)
+	f := open(t)
+	f.dead(3, "bad row")
+	p := f.plan(delivery.PlanRequest{ID: "p1", Queue: "q", NoCanary: true})
+	f.step()
+	f.rdb.Del(f.ctx, taskKey("q", "bad-0000"))
+	f.rdb.Set(f.ctx, taskKey("q", "bad-0000"), "foreign", 0)
+	f.completeAll()
+	f.step()
+	f.wantPlan(p.ID, "done all: 3 selected, 0 left, 3 replayed, 0 under way, 2 completed, 0 returned, 0 failed, 0 skipped, 1 gone")
+
+	f.dead(2, "odd row")
+	p = f.plan(delivery.PlanRequest{ID: "p2", Queue: "q", NoCanary: true})
+	page, err := f.Dead(f.ctx, delivery.DeadQuery{Queue: "q"})
+	f.ok(err)
+	_, err = f.SelectFor(f.ctx, p, page)
+	f.ok(err)
+	f.rdb.Del(f.ctx, taskKey("q", "odd-0000"))
+	f.rdb.Set(f.ctx, taskKey("q", "odd-0000"), "foreign", 0)
+	f.step()
+	f.completeAll()
+	f.step()
+	f.wantPlan(p.ID, "done all: 2 selected, 0 left, 1 replayed, 0 under way, 1 completed, 0 returned, 0 failed, 1 skipped, 0 gone")
+	found, err := f.Census(f.ctx, func(context.Context) error { return nil })
+	if err != nil || found.Drift["q"]["foreign key"] == 0 || found.Drift["q"]["group"] != 1 {
+		t.Errorf("%v %+v", err, found)
 	}
 }

@@ -15,7 +15,7 @@ local most, mine = tonumber(ARGV[2]), ARGV[1] .. ' '
 
 -- became says what an entry has become: 'out' while that is open.
 local function became(key)
-  local had = redis.call('HMGET', KEYS[5] .. key, 'state', 'p:plan', 'p:sig', 'p:end')
+  local had = redis.pcall('HMGET', KEYS[5] .. key, 'state', 'p:plan', 'p:sig', 'p:end')
   if not had[1] or not had[2] or string.sub(had[2], 1, #mine) ~= mine then return 'gone' end
   if had[1] == 'completed' then return had[4] or 'completed' end
   if had[1] ~= 'archived' then return 'out' end
@@ -73,7 +73,7 @@ for i = 1, #entries, 2 do
   if next_ms > now_ms or replayed >= room then break end
   local key, at = entries[i], entries[i + 1]
   local task = KEYS[5] .. key
-  local had = redis.call('HMGET', task, 'msg', 'state', 'p:erased', 'p:sig')
+  local had = redis.pcall('HMGET', task, 'msg', 'state', 'p:erased', 'p:sig') -- what is no hash is no job
   redis.call('ZREM', KEYS[2], key)
   if not had[1] or had[2] ~= 'archived' or had[3] or tonumber(redis.call('ZSCORE', KEYS[8], key) or 0) ~= tonumber(at) then
     skipped = skipped + 1
