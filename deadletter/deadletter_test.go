@@ -34,7 +34,7 @@ func isolate(t *testing.T, s *store.Store, key, message string) {
 		t.Fatal(err)
 	}
 	f, _ := jobs.NewFailure(jobs.Permanent(errors.New(message)), time.Now(), "w", d.Run)
-	entry := delivery.Entry{Class: f.Class, Rule: f.Rule, Reason: "no use", Kind: d.Kind, Message: f.Message, Signature: delivery.Signature(d.Kind, f)}
+	entry := delivery.Entry{Class: f.Class, Rule: f.Rule, Reason: "no use", Message: f.Message}
 	if err := s.Settle(t.Context(), d, delivery.Verdict{Outcome: delivery.Quarantine, Failure: &f, Entry: entry}); err != nil {
 		t.Fatal(err)
 	}
@@ -47,9 +47,9 @@ func TestAnEntryKeepsItsStoryUntilSomeoneDecides(t *testing.T) {
 	q := deadletter.New(s)
 	isolate(t, s, "a", "row 17 is bad")
 	isolate(t, s, "b", "row 18 is bad")
-	entries, next, err := q.List(t.Context(), jobs.Query{})
-	if err != nil || next != "" || len(entries) != 2 || entries[0].Signature != entries[1].Signature {
-		t.Fatalf("%v %q %+v", err, next, entries)
+	found, err := q.List(t.Context(), deadletter.Query{})
+	if err != nil || found.Next != "" || len(found.Entries) != 2 || found.Entries[0].Signature != found.Entries[1].Signature {
+		t.Fatalf("%v %+v", err, found)
 	}
 	e, err := q.Show(t.Context(), "default", "a")
 	if err != nil || e.Class != jobs.ClassInvalid || e.Message != "row 17 is bad" || len(e.Steps) != 1 || len(e.Failures) != 1 {
@@ -69,10 +69,11 @@ func TestAnEntryKeepsItsStoryUntilSomeoneDecides(t *testing.T) {
 		t.Fatalf("discard of a replayed job: %v", err)
 	}
 	isolate(t, s, "c", "bad") // claims a or b, which wait: whichever it is, it is isolated again
-	entries, _, err = q.List(t.Context(), jobs.Query{Queue: "default"})
-	if err != nil || len(entries) != 1 {
-		t.Fatalf("%v %+v", err, entries)
+	found, err = q.List(t.Context(), deadletter.Query{Queue: "default"})
+	if err != nil || len(found.Entries) != 1 {
+		t.Fatalf("%v %+v", err, found)
 	}
+	entries := found.Entries
 	if _, err := q.Discard(t.Context(), "default", entries[0].Key, jobs.Decision{Actor: "ada"}); !errors.Is(err, jobs.ErrInvalid) {
 		t.Fatalf("discard without a reason: %v", err)
 	}

@@ -1,7 +1,6 @@
 package deadletter
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/perdure/perdure/jobs"
@@ -17,5 +16,3 @@ func (e *StateError) Error() string {
 
 // Is reports that the error matches [jobs.ErrConflict].
 func (e *StateError) Is(target error) bool { return target == jobs.ErrConflict }
-
-func isNotFound(err error) bool { return errors.Is(err, jobs.ErrNotFound) }

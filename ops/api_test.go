@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/perdure/perdure/deadletter"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/store"
 )
@@ -193,12 +194,12 @@ func TestLists(t *testing.T) {
 	if got := call(h, "GET", "/api/v1/jobs?queue=none", ""); strings.TrimSpace(got.text) != `{"jobs":[],"next":""}` {
 		t.Errorf("empty list: %s", got.text)
 	}
-	var dead deadPage
+	var dead deadletter.Page
 	call(h, "GET", "/api/v1/dead?kind=remote", "").decode(t, &dead)
-	if len(dead.Entries) != 8 || dead.Entries[0].Job.Key != "foreign" || dead.Entries[0].Entry != nil || dead.Entries[7].Entry.Reason != "of k6" {
+	if len(dead.Entries) != 8 || dead.Entries[0].Key != "foreign" || dead.Entries[7].Reason != "of k6" {
 		t.Errorf("dead: %+v", dead)
 	}
-	if got := call(h, "GET", "/api/v1/dead?kind=other", ""); strings.TrimSpace(got.text) != `{"entries":[],"next":""}` {
+	if got := call(h, "GET", "/api/v1/dead?kind=other", ""); strings.TrimSpace(got.text) != `{"entries":[],"next":"","read":0}` {
 		t.Errorf("no dead: %s", got.text)
 	}
 	if got := call(h, "GET", "/api/v1/dead/default/k1", ""); !strings.Contains(got.text, `"stack":"deep"`) || !strings.Contains(got.text, `"reason":"of k1"`) {
@@ -312,4 +313,19 @@ func FuzzEnqueue(f *testing.F) {
 			t.Errorf("%q: %d %s", body, got.Code, got.text)
 		}
 	})
+}
+
+// What a job works on is shown to those who may decide about it.
+func TestPayloadsAreForOperators(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	f.jobs["default/k"] = jobs.Info{Queue: "default", Key: "k", State: jobs.StateQuarantined}
+	h := newAPI(t, Options{Store: f, Tokens: testTokens(t)})
+	for secret, shown := range map[string]bool{viewerSecret: false, operatorSecret: true} {
+		r := request("GET", "/api/v1/dead/default/k", "")
+		r.Header.Set("Authorization", "bearer "+secret)
+		if got := do(h, r); got.Code != 200 || strings.Contains(got.text, "secret") != shown || !strings.Contains(got.text, "of k") {
+			t.Errorf("%d %s", got.Code, got.text)
+		}
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/perdure/perdure/deadletter"
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/internal/redistest"
 	"github.com/perdure/perdure/jobs"
@@ -35,6 +36,20 @@ type fakeStore struct {
 	kinds   map[string]delivery.PublishedKind
 	fail    error // returned by everything when set
 	panics  any
+	redisOnly
+}
+
+// redisOnly is what only tests on Redis use.
+type redisOnly struct {
+	deadletter.Entries
+	deadletter.Decisions
+	Groups
+	ReplayPlans
+	editing
+}
+
+type editing interface {
+	ReplayEdited(ctx context.Context, queue, key string, payload []byte, fromStart bool, by jobs.Decision) (jobs.Info, error)
 }
 
 func newFake() *fakeStore {
@@ -170,11 +185,24 @@ func (f *fakeStore) Discard(_ context.Context, queue, key string, by jobs.Decisi
 	return f.change(queue, key, "discard", by, jobs.StateQuarantined, jobs.StateCancelled)
 }
 
-func (f *fakeStore) Entry(_ context.Context, queue, key string) (delivery.Entry, error) {
-	if strings.HasPrefix(key, "foreign") {
-		return delivery.Entry{}, jobs.ErrNotFound
+func (f *fakeStore) Erase(_ context.Context, queue, key string, by jobs.Decision) (jobs.Info, error) {
+	return f.change(queue, key, "erase", by, jobs.StateQuarantined, jobs.StateQuarantined)
+}
+
+func (f *fakeStore) DeadRecord(ctx context.Context, queue, key string) (delivery.DeadRecord, error) {
+	info, err := f.Get(ctx, queue, key)
+	r := delivery.DeadRecord{Job: info, Payload: []byte(`{"secret":1}`), Headers: map[string]string{"secret": "x"}, Edits: []delivery.Edit{}}
+	r.Reason = "of " + key
+	return r, err
+}
+
+func (f *fakeStore) Dead(ctx context.Context, q delivery.DeadQuery) (delivery.DeadPage, error) {
+	found, err := f.List(ctx, jobs.Query{Queue: q.Queue, Kind: q.Filter.Kind, State: jobs.StateQuarantined, Limit: q.Limit, Cursor: q.Cursor})
+	page := delivery.DeadPage{Entries: []delivery.Dead{}, Next: found.Next}
+	for _, info := range found.Jobs {
+		page.Entries = append(page.Entries, delivery.Dead{Queue: info.Queue, Key: info.Key, Entry: delivery.Entry{Kind: info.Kind, Reason: "of " + info.Key}})
 	}
-	return delivery.Entry{Class: jobs.ClassInvalid, Reason: "of " + key}, f.fail
+	return page, err
 }
 
 func (f *fakeStore) Queues(context.Context) ([]string, error) { return []string{"default"}, f.fail }

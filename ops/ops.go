@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/perdure/perdure/deadletter"
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/store"
@@ -20,20 +21,21 @@ import (
 type Store interface {
 	jobs.Client
 	Quarantine
+	Groups
+	ReplayPlans
 	Queues
 	Kinds
 }
 
 // Quarantine decides about isolated jobs.
 type Quarantine interface {
-	// Entry returns what the quarantine keeps besides the job, or jobs.ErrNotFound.
-	Entry(ctx context.Context, queue, key string) (delivery.Entry, error)
-	// Replay returns a quarantined job to its queue. jobs.ErrConflict: it is not
+	deadletter.Store
+	// ReplayEdited returns a quarantined job to its queue with another payload.
+	// jobs.ErrConflict: it is not quarantined.
+	ReplayEdited(ctx context.Context, queue, key string, payload []byte, fromStart bool, by jobs.Decision) (jobs.Info, error)
+	// Erase forgets a quarantined job's payload and outputs. jobs.ErrConflict: it is not
 	// quarantined.
-	Replay(ctx context.Context, queue, key string, fromStart bool, by jobs.Decision) (jobs.Info, error)
-	// Discard forgets a quarantined job and returns it as it was. jobs.ErrConflict:
-	// it is not quarantined.
-	Discard(ctx context.Context, queue, key string, by jobs.Decision) (jobs.Info, error)
+	Erase(ctx context.Context, queue, key string, by jobs.Decision) (jobs.Info, error)
 }
 
 // Queues looks at queues and holds them.
@@ -193,7 +195,22 @@ func (s *service) routes() []route {
 		{"GET /api/v1/dead", Viewer, (*service).listDead},
 		{"GET /api/v1/dead/{queue}/{key}", Viewer, (*service).getDead},
 		{"POST /api/v1/dead/{queue}/{key}/replay", Operator, (*service).replay},
-		{"POST /api/v1/dead/{queue}/{key}/discard", Operator, (*service).discard},
+		{"POST /api/v1/dead/{queue}/{key}/discard", Operator, decide(Store.Discard)},
+		{"POST /api/v1/dead/{queue}/{key}/erase", Operator, decide(Store.Erase)},
+		{"POST /api/v1/dead/discard", Operator, (*service).discardMany},
+
+		{"GET /api/v1/groups", Viewer, (*service).listGroups},
+		{"GET /api/v1/groups/{queue}/{signature}", Viewer, (*service).getGroup},
+		{"POST /api/v1/groups/{queue}/{signature}/resolve", Operator, judge(delivery.GroupResolved)},
+		{"POST /api/v1/groups/{queue}/{signature}/ignore", Operator, judge(delivery.GroupIgnored)},
+		{"POST /api/v1/groups/{queue}/{signature}/open", Operator, judge(delivery.GroupOpen)},
+
+		{"GET /api/v1/plans", Viewer, (*service).listPlans},
+		{"POST /api/v1/plans", Operator, (*service).makePlan},
+		{"GET /api/v1/plans/{queue}/{plan}", Viewer, (*service).getPlan},
+		{"POST /api/v1/plans/{queue}/{plan}/pause", Operator, steerPlan(Store.PausePlan)},
+		{"POST /api/v1/plans/{queue}/{plan}/resume", Operator, steerPlan(Store.ResumePlan)},
+		{"POST /api/v1/plans/{queue}/{plan}/abort", Operator, steerPlan(Store.AbortPlan)},
 
 		{"GET /api/v1/queues", Viewer, (*service).listQueues},
 		{"POST /api/v1/queues/{queue}/pause", Operator, (*service).pauseQueue},

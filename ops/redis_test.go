@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/perdure/perdure/deadletter"
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/internal/redistest"
 	"github.com/perdure/perdure/jobs"
@@ -98,7 +99,7 @@ func quarantined(t *testing.T, s *store.Store, h http.Handler, key string) {
 	d := batch.Deliveries[0]
 	failure := jobs.Failure{Class: jobs.ClassInvalid, Rule: "permanent", Message: "no such article", Stack: "deep", At: time.Now(), Worker: "w", Attempt: 1}
 	err = s.Settle(ctx, d, delivery.Verdict{Outcome: delivery.Quarantine, Failure: &failure, Entry: delivery.Entry{
-		Class: failure.Class, Rule: failure.Rule, Reason: "invalid", Kind: d.Kind, Message: failure.Message, Signature: "sig", Worker: "w",
+		Class: failure.Class, Rule: failure.Rule, Reason: "invalid", Kind: d.Kind, Message: failure.Message, Worker: "w",
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -111,9 +112,9 @@ func TestRedisQuarantine(t *testing.T) {
 	for _, key := range []string{"a", "b"} {
 		quarantined(t, s, h, key)
 	}
-	var dead deadPage
+	var dead deadletter.Page
 	call(h, "GET", "/api/v1/dead?queue=orders&kind=order.fulfil", "").decode(t, &dead)
-	if len(dead.Entries) != 2 || dead.Entries[0].Entry == nil || dead.Entries[0].Entry.Message != "no such article" {
+	if len(dead.Entries) != 2 || dead.Entries[0].Message != "no such article" {
 		t.Fatalf("dead %+v", dead)
 	}
 	if got := call(h, "GET", "/api/v1/dead/orders/a", ""); got.Code != 200 || !strings.Contains(got.text, `"stack":"deep"`) {
@@ -180,5 +181,65 @@ func TestRedisGone(t *testing.T) {
 	}
 	if got := call(h, "GET", "/", ""); got.Code != 503 || !strings.Contains(got.text, "Redis cannot be reached") {
 		t.Errorf("page: %d %s", got.Code, got.text)
+	}
+}
+
+// TestRedisDeadAPI goes the way of somebody who mends a service: looks at groups,
+// tries a plan, makes it, steers it, and judges the group.
+func TestRedisDeadAPI(t *testing.T) {
+	t.Parallel()
+	s, h := newRedisAPI(t)
+	for _, key := range []string{"a", "b", "c", "d"} {
+		quarantined(t, s, h, key)
+	}
+	var found struct{ Groups []delivery.DeadGroup }
+	call(h, "GET", "/api/v1/groups?queue=orders&state=open", "").decode(t, &found)
+	if len(found.Groups) != 1 || found.Groups[0].Entries != 4 || found.Groups[0].Message != "no such article" {
+		t.Fatalf("groups %+v", found)
+	}
+	sig := found.Groups[0].Signature
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		want               string
+	}{
+		{"GET", "/api/v1/dead?queue=orders&signature=" + sig + "&order=newest&limit=1", "", 200, `"key":"d"`},
+		{"GET", "/api/v1/dead?queue=orders&text=NO+such&version=0&limit=1", "", 200, `"key":"a"`},
+		{"GET", "/api/v1/dead?since=2000-01-01T00:00:00Z&before=2001-01-01T00:00:00Z", "", 200, `"entries":[]`},
+		{"GET", "/api/v1/dead?since=today", "", 400, `"since"`},
+		{"GET", "/api/v1/dead?version=x", "", 400, `"version"`},
+		{"GET", "/api/v1/dead?order=odd", "", 400, `"order"`},
+		{"GET", "/api/v1/dead?signature=odd", "", 400, `"signature"`},
+		{"GET", "/api/v1/dead/orders/a", "", 200, `"payload":{`},
+		{"GET", "/api/v1/groups/orders/" + sig, "", 200, `"state":"open"`},
+		{"GET", "/api/v1/groups/orders/0123456789ab", "", 404, ""},
+		{"GET", "/api/v1/groups?state=odd", "", 400, `"state"`},
+		{"POST", "/api/v1/groups/orders/" + sig + "/ignore", `{"reason":"known"}`, 200, `"state":"ignored"`},
+		{"POST", "/api/v1/groups/orders/" + sig + "/resolve", `{"reason":"mended"}`, 200, `"state":"resolved"`},
+		{"POST", "/api/v1/groups/orders/" + sig + "/open", `{}`, 400, `"reason"`},
+		{"POST", "/api/v1/plans", `{"reason":"r","queue":"orders","filter":{"kynd":"x"}}`, 400, `"filter"`},
+		{"POST", "/api/v1/plans", `{"reason":"r","queue":"orders"}`, 400, `"filter"`},
+		{"POST", "/api/v1/plans", `{"reason":"r","queue":"orders","all":true,"rate":-1}`, 400, `"rate"`},
+		{"POST", "/api/v1/plans", `{"reason":"r","queue":"orders","all":true,"from":"middle"}`, 400, `"from"`},
+		{"POST", "/api/v1/plans", `{"reason":"r","queue":"none","all":true}`, 404, ""},
+		{"POST", "/api/v1/plans", `{"reason":"r","queue":"orders","filter":{"signature":"` + sig + `"},"dry_run":true}`, 200, `"replayable":4,"signatures":{"` + sig + `":4}`},
+		{"POST", "/api/v1/plans", `{"reason":"mended","id":"p1","queue":"orders","filter":{"signature":"` + sig + `"},"rate":5}`, 201, `"state":"selecting"`},
+		{"GET", "/api/v1/plans?queue=orders", "", 200, `"id":"p1"`},
+		{"GET", "/api/v1/plans/orders/p1", "", 200, `"rate":5`},
+		{"GET", "/api/v1/plans/orders/p2", "", 404, ""},
+		{"POST", "/api/v1/plans/orders/p1/pause", `{"reason":"lunch"}`, 200, `"state":"paused"`},
+		{"POST", "/api/v1/plans/orders/p1/resume", `{"reason":"back"}`, 200, `"state":"selecting"`},
+		{"POST", "/api/v1/plans/orders/p1/abort", `{"reason":"no"}`, 200, `"state":"aborted"`},
+		{"POST", "/api/v1/plans/orders/p1/resume", `{"reason":"yes"}`, 409, ""},
+		{"POST", "/api/v1/dead/orders/a/replay", `{"reason":"r","from":"start","payload":{"amount":2}}`, 200, `"state":"pending"`},
+		{"POST", "/api/v1/dead/orders/b/erase", `{"reason":"asked for"}`, 200, `"state":"quarantined"`},
+		{"POST", "/api/v1/dead/orders/b/replay", `{"reason":"r"}`, 409, "erased"},
+		{"POST", "/api/v1/dead/discard", `{"reason":"r","queue":"orders","filter":{}}`, 400, `"filter"`},
+		{"POST", "/api/v1/dead/discard", `{"reason":"r","queue":"orders","filter":{"signature":"` + sig + `"}}`, 200, `{"discarded":3,"next":""}`},
+		{"GET", "/api/v1/groups/orders/" + sig, "", 200, `"entries":0,"seen":4`},
+	} {
+		if got := call(h, c.method, c.path, c.body); got.Code != c.status || !strings.Contains(got.text, c.want) {
+			t.Errorf("%s %s %s: %d %s, want %d %s", c.method, c.path, c.body, got.Code, got.text, c.status, c.want)
+		}
 	}
 }

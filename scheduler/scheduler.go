@@ -1,6 +1,6 @@
 // Package scheduler does what happens without an attempt: it moves due jobs to
 // their queue, takes over what dead workers left, forgets ended jobs when their
-// retention is over, and takes stock of all jobs. Any number of schedulers may run; each step is one
+// retention is over, takes replay plans further, and takes stock of all jobs. Any number of schedulers may run; each step is one
 // idempotent script, so no leader is needed. Worker processes run one too, so
 // that a worker alone is enough.
 package scheduler
@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/perdure/perdure/deadletter"
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 )
@@ -22,6 +23,7 @@ import (
 type Store interface {
 	Upkeep
 	Stock
+	deadletter.Plans
 }
 
 // Upkeep is what the scheduler needs of the store to keep jobs moving.
@@ -55,6 +57,7 @@ type Scheduler struct {
 	reclaimed prometheus.Counter
 	expired   prometheus.Counter
 	mended    prometheus.Counter
+	replayed  prometheus.Counter
 }
 
 // New returns a scheduler on a store.
@@ -90,6 +93,7 @@ func New(store Store, options Options) (*Scheduler, error) {
 		reclaimed: counter("perdure_reclaimed_total", "Jobs taken over from dead workers."),
 		expired:   counter("perdure_expired_total", "Ended jobs forgotten at the end of their retention."),
 		mended:    counter("perdure_mended_total", "Jobs that a census of this process has put right."),
+		replayed:  counter("perdure_replayed_total", "Quarantined jobs that this process has replayed for a plan."),
 	}, nil
 }
 
@@ -102,6 +106,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	loops.Go(func() { s.expire(ctx) })
 	loops.Go(func() { s.reclaim(ctx) })
 	loops.Go(func() { s.census(ctx) })
+	loops.Go(func() { s.replay(ctx) })
 	loops.Wait()
 	return nil
 }
@@ -142,6 +147,21 @@ func (s *Scheduler) expire(ctx context.Context) {
 			continue
 		}
 		pause(ctx, 8*time.Second)
+	}
+}
+
+// replay takes replay plans further: ten times a second while one is open, else it
+// looks for a new one every three seconds.
+func (s *Scheduler) replay(ctx context.Context) {
+	for ctx.Err() == nil {
+		open, replayed, err := deadletter.Advance(ctx, s.store)
+		s.replayed.Add(float64(replayed))
+		s.complain(ctx, "cannot take replay plans further", err)
+		wait := 3 * time.Second
+		if open > 0 && err == nil {
+			wait = 100 * time.Millisecond
+		}
+		pause(ctx, wait)
 	}
 }
 

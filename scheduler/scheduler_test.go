@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/perdure/perdure/deadletter"
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/scheduler"
@@ -31,7 +32,13 @@ type fake struct {
 	silent   string // the owner that is, "dead" by default
 	began    time.Time
 	stock
+	noPlans
 }
+
+// noPlans has no replay plans: what runs those has tests of its own.
+type noPlans struct{ deadletter.Plans }
+
+func (noPlans) OpenPlans(context.Context) ([]delivery.Plan, error) { return nil, nil }
 
 var errDown = errors.New("down")
 

@@ -213,17 +213,17 @@ func TestADecisionSentAgainLateIsTakenOnce(t *testing.T) {
 		first, then func(f *fixture)
 	}{
 		{"replay", deadJob, func(f *fixture) {
-			keys := []string{taskKey("q", "k"), pendingKey("q"), archivedKey("q"), deadKey("q"), eventsKey("q"), decided}
-			f.wantCode("replay", 1, keys, "k", f.field("k", "msg"), f.field("k", "msg"), "failed", "ada", "because")
+			keys := []string{taskKey("q", "k"), pendingKey("q"), archivedKey("q"), deadKey("q"), eventsKey("q"), decided, groupsKey("q")}
+			f.wantCode("replay", 1, keys, "k", f.field("k", "msg"), f.field("k", "msg"), "failed", "ada", "because", "")
 		}, quarantineAgain},
 		{"discard", deadJob, func(f *fixture) {
-			keys := []string{taskKey("q", "k"), archivedKey("q"), deadKey("q"), eventsKey("q"), taskKey("q", "k"), forgottenKey("q"), decided}
-			f.wantCode("discard", 1, keys, "k", "ada", "because")
+			keys := []string{taskKey("q", "k"), archivedKey("q"), deadKey("q"), eventsKey("q"), taskKey("q", "k"), forgottenKey("q"), decided, reportsKey("q"), groupsKey("q")}
+			f.wantCode("discard", 1, keys, "k", "ada", "because", "discard", "")
 		}, func(f *fixture) { f.quarantined("k") }},
 		{"cancel", run, func(f *fixture) {
 			keys := []string{
 				taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), completedKey("q"), parkedKey("q"), eventsKey("q"),
-				taskKey("q", "k"), deadKey("q"), decided,
+				taskKey("q", "k"), deadKey("q"), decided, reportsKey("q"), orphansKey("q"), groupsKey("q"),
 			}
 			f.wantCode("cancel", 2, keys, "k", f.field("k", "msg"), f.field("k", "msg"), 600, "ada", "because")
 		}, func(f *fixture) { // its execution ends in quarantine, and it is replayed

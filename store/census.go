@@ -13,7 +13,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/perdure/perdure/internal/delivery"
-	"github.com/perdure/perdure/jobs"
 )
 
 // place is one of the lists and sets that say where a job is.
@@ -69,6 +68,9 @@ func (s *Store) Census(ctx context.Context, pace func(context.Context) error) (d
 	for _, queue := range queues {
 		if err == nil {
 			err = c.places(ctx, queue)
+		}
+		if err == nil {
+			err = c.groups(ctx, queue)
 		}
 	}
 	if err == nil {
@@ -221,7 +223,8 @@ func (c *census) owned(ctx context.Context, queue string, keys []string, views [
 type view struct {
 	there        bool
 	state, token string
-	pendingSince int64 // ns
+	signature    string // of its group, when it is quarantined
+	pendingSince int64  // ns
 }
 
 func (c *census) glance(ctx context.Context, queue string, keys []string) ([]view, error) {
@@ -232,16 +235,16 @@ func (c *census) glance(ctx context.Context, queue string, keys []string) ([]vie
 	there, fields := make([]*redis.BoolCmd, len(keys)), make([]*redis.SliceCmd, len(keys))
 	for i, key := range keys {
 		there[i] = pipe.HExists(ctx, taskKey(queue, key), "msg")
-		fields[i] = pipe.HMGet(ctx, taskKey(queue, key), "state", "p:tok", "pending_since")
+		fields[i] = pipe.HMGet(ctx, taskKey(queue, key), "state", "p:tok", "pending_since", "p:sig")
 	}
 	if _, err := pipe.Exec(ctx); err != nil && !wrongType(err) {
 		return nil, unreachable(err)
 	}
 	views := make([]view, len(keys))
 	for i := range keys {
-		if found := fields[i].Val(); len(found) == 3 {
+		if found := fields[i].Val(); len(found) == 4 {
 			since, _ := strconv.ParseInt(text(found[2]), 10, 64)
-			views[i] = view{there[i].Val(), text(found[0]), text(found[1]), since}
+			views[i] = view{there[i].Val(), text(found[0]), text(found[1]), text(found[3]), since}
 		}
 	}
 	return views, nil
@@ -284,17 +287,20 @@ func (c *census) tasks(ctx context.Context, queue string, keys []string) error {
 		return err
 	}
 	pipe := c.s.rdb.Pipeline()
-	scores := make([]*redis.FloatCmd, len(keys))
+	scores, indexed := make([]*redis.FloatCmd, len(keys)), make([][]*redis.FloatCmd, len(keys))
 	for i, v := range views {
 		if p := placeOf(v.state); p != nil && !p.list {
 			scores[i] = pipe.ZScore(ctx, p.key(queue), keys[i])
+		}
+		if v.state == "archived" {
+			indexed[i] = []*redis.FloatCmd{pipe.ZScore(ctx, deadKey(queue), keys[i]), pipe.ZScore(ctx, groupKeysKey(queue, v.signature), keys[i])}
 		}
 	}
 	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
 		return unreachable(err)
 	}
 	for i, v := range views {
-		if v.state == "aggregating" || c.inPlace(queue, keys[i], v, scores[i]) && (v.token != "") == (v.state == "active") {
+		if v.state == "aggregating" || c.inPlace(queue, keys[i], v, scores[i]) && there(indexed[i]) && (v.token != "") == (v.state == "active") {
 			continue
 		}
 		if err := c.judge(ctx, queue, keys[i]); err != nil {
@@ -302,6 +308,16 @@ func (c *census) tasks(ctx context.Context, queue string, keys []string) error {
 		}
 	}
 	return nil
+}
+
+// there reports that a job is on all of these.
+func there(scores []*redis.FloatCmd) bool {
+	for _, score := range scores {
+		if score.Err() != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // inPlace reports that a job is where it says it is, as far as can be seen. The
@@ -374,18 +390,17 @@ func (c *census) count(queue, what string) {
 func (s *Store) Mend(ctx context.Context, queue, key string) ([]string, error) {
 	keys := []string{
 		taskKey(queue, key), pendingKey(queue), activeKey(queue), scheduledKey(queue), retryKey(queue), archivedKey(queue), completedKey(queue),
-		leaseKey(queue), parkedKey(queue), deadKey(queue), suspectsKey(queue), "", eventsKey(queue), forgottenKey(queue), reportsKey(queue),
+		leaseKey(queue), parkedKey(queue), deadKey(queue), suspectsKey(queue), "", eventsKey(queue), forgottenKey(queue), reportsKey(queue), groupsKey(queue),
 	}
-	archived := mustJSON(delivery.Entry{Class: jobs.ClassUnknown, Rule: "archived elsewhere", Reason: "archived with asynq's tools"})
 	for range 10 {
-		token, err := s.rdb.HGet(ctx, taskKey(queue, key), "p:tok").Result()
-		if err != nil && err != redis.Nil {
+		token, entry, err := s.tokenAndEntry(ctx, queue, key)
+		if err != nil {
 			return nil, fmt.Errorf("mend %s/%s: %w", queue, key, unreachable(err))
 		}
 		if keys[11] = taskKey(queue, key); token != "" {
 			keys[11] = ownerKey(queue, ownerOf(token))
 		}
-		reply, err := s.run(ctx, "census", keys, key, token, archived, leaseSeconds)
+		reply, err := s.run(ctx, "census", keys, key, token, mustJSON(entry), leaseSeconds, entry.Signature, about(entry), entry.Version)
 		if err != nil {
 			return nil, fmt.Errorf("mend %s/%s: %w", queue, key, err)
 		}
@@ -399,6 +414,24 @@ func (s *Store) Mend(ctx context.Context, queue, key string) ([]string, error) {
 		}
 	}
 	return nil, nil // it moves faster than it is looked at, so it is not stuck
+}
+
+// tokenAndEntry reads the token of a job and its quarantine entry; of a job that has
+// none, the one that it gets if it turns out to be archived.
+func (s *Store) tokenAndEntry(ctx context.Context, queue, key string) (token string, entry delivery.Entry, err error) {
+	had, err := s.rdb.HMGet(ctx, taskKey(queue, key), "p:tok", "p:dead", "msg").Result()
+	if err != nil {
+		return "", entry, unreachable(err)
+	}
+	if json.Unmarshal([]byte(text(had[1])), &entry) != nil {
+		entry = archivedElsewhere
+		if m, err := readMessage(key, []byte(text(had[2]))); err == nil {
+			entry.Kind, entry.Tenant = m.Type, m.Headers[headerTenant]
+		} else {
+			entry.Unreadable = true
+		}
+	}
+	return text(had[0]), entry.Signed(), nil
 }
 
 // scanKeys calls do with all keys that match, slice by slice, on every master.

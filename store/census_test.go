@@ -78,12 +78,12 @@ var halfways = map[string]halfway{
 	"quarantined without a job": {func(f *fixture) {
 		f.as(delivery.Quarantine)
 		f.rdb.Del(f.ctx, taskKey("q", "k"))
-	}, map[string]int{"gone": 1}, "", 0},
+	}, map[string]int{"gone": 1, "group": 1}, "", 0},
 	"deleted by asynq's tools": {func(f *fixture) {
 		f.as(delivery.Quarantine)
 		f.rdb.ZRem(f.ctx, archivedKey("q"), "k")
 		f.rdb.Del(f.ctx, taskKey("q", "k"))
-	}, map[string]int{"gone": 1}, "", 0},
+	}, map[string]int{"gone": 1, "group": 1}, "", 0},
 	"a result without a job": {func(f *fixture) { f.rdb.HSet(f.ctx, taskKey("q", "k"), "result", "late") }, map[string]int{"rest": 1}, "", 0},
 	"a lease without a job": {func(f *fixture) {
 		f.enqueue("other")
@@ -113,6 +113,20 @@ var halfways = map[string]halfway{
 		f.as(delivery.Quarantine)
 		f.rdb.Del(f.ctx, archivedKey("q"))
 	}, map[string]int{"misplaced": 1}, jobs.StateQuarantined, 0},
+	"quarantined, in no index": {func(f *fixture) {
+		f.as(delivery.Quarantine)
+		f.rdb.Del(f.ctx, deadKey("q"))
+	}, map[string]int{"index": 1}, jobs.StateQuarantined, 0},
+	"quarantined, in no group": {func(f *fixture) {
+		f.as(delivery.Quarantine)
+		f.rdb.Del(f.ctx, groupKeysKey("q", sigK))
+	}, map[string]int{"group": 1}, jobs.StateQuarantined, 0},
+	"in a group that it has left": {func(f *fixture) {
+		f.as(delivery.Quarantine)
+		_, err := f.Replay(f.ctx, "q", "k", false, why)
+		f.ok(err)
+		f.rdb.ZAdd(f.ctx, groupKeysKey("q", sigK), redis.Z{Score: 1, Member: "k"})
+	}, map[string]int{"group": 1}, jobs.StatePending, 0},
 	"in two places": {func(f *fixture) {
 		f.as(delivery.Retry)
 		f.rdb.LPush(f.ctx, pendingKey("q"), "k", "k")

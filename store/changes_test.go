@@ -55,7 +55,9 @@ cancel 1 quarantined and run now
 +perdure:{q}:events 1=cancel k by ada: because
 -asynq:{q}:pending
 -asynq:{q}:t:k p:dead
+-asynq:{q}:t:k p:sig
 -perdure:{q}:dead k
+-perdure:{q}:groups:<signature>:keys k
 ~asynq:{q}:t:k state=completed
 
 cancel 1 retrying
@@ -125,10 +127,12 @@ discard 1
 -asynq:{q}:t:k p:inc
 -asynq:{q}:t:k p:ltok
 -asynq:{q}:t:k p:run
+-asynq:{q}:t:k p:sig
 -asynq:{q}:t:k p:ver
 -asynq:{q}:t:k s:s1
 -asynq:{q}:t:k state
 -perdure:{q}:dead k
+-perdure:{q}:groups:<signature>:keys k
 
 handback -1
 -asynq:{q}:active
@@ -365,9 +369,16 @@ quarantine 1
 +asynq:{q}:t:k p:dead
 +asynq:{q}:t:k p:fn=1
 +asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:sig=<signature>
 +asynq:{q}:t:k p:ver=1
 +perdure:{q}:dead k=<time>
 +perdure:{q}:events 0=quarantine k by perdure: exhausted
++perdure:{q}:groups <signature>=<time>
++perdure:{q}:groups:<signature> about
++perdure:{q}:groups:<signature> first=<time>
++perdure:{q}:groups:<signature> seen=1
++perdure:{q}:groups:<signature> v:1=1
++perdure:{q}:groups:<signature>:keys k=<time>
 -asynq:{q}:active
 -asynq:{q}:lease k
 -asynq:{q}:t:k p:tok
@@ -384,7 +395,9 @@ replay 1 failed
 -asynq:{q}:archived k
 -asynq:{q}:t:k p:att
 -asynq:{q}:t:k p:dead
+-asynq:{q}:t:k p:sig
 -perdure:{q}:dead k
+-perdure:{q}:groups:<signature>:keys k
 ~asynq:{q}:t:k state=pending
 
 replay 1 start
@@ -396,9 +409,11 @@ replay 1 start
 -asynq:{q}:archived k
 -asynq:{q}:t:k p:att
 -asynq:{q}:t:k p:dead
+-asynq:{q}:t:k p:sig
 -asynq:{q}:t:k p:ver
 -asynq:{q}:t:k s:s1
 -perdure:{q}:dead k
+-perdure:{q}:groups:<signature>:keys k
 ~asynq:{q}:t:k state=pending
 
 retry 1
@@ -606,4 +621,235 @@ suspend 2
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=2
 +perdure:{q}:events 0=pause k by ada: because
+
+forgetgroup 1
+-perdure:{q}:groups <signature>
+-perdure:{q}:groups:<signature> about
+-perdure:{q}:groups:<signature> first
+-perdure:{q}:groups:<signature> seen
+-perdure:{q}:groups:<signature> v:1
+
+ungroup 1
+-perdure:{q}:groups:<signature>:keys k
+
+judge 1 open
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 2=open group  by ada: because
+-perdure:{q}:groups:<signature> by
+-perdure:{q}:groups:<signature> state
+
+judge 1 resolved
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 1=resolved group  by ada: because
++perdure:{q}:groups:<signature> by=ada: because
++perdure:{q}:groups:<signature> state=resolved
+
+quarantine 1 again, when it was ignored
++asynq:{q}:archived k=<time>
++asynq:{q}:t:k f:2
++asynq:{q}:t:k p:att=1
++asynq:{q}:t:k p:dead
++asynq:{q}:t:k p:sig=<signature>
++perdure:{q}:dead k=<time>
++perdure:{q}:events 3=quarantine k by perdure: exhausted
++perdure:{q}:groups:<signature>:keys k=<time>
+-asynq:{q}:pending
+-asynq:{q}:t:k pending_since
+~asynq:{q}:failed:<day>=2
+~asynq:{q}:failed=2
+~asynq:{q}:processed:<day>=2
+~asynq:{q}:processed=2
+~asynq:{q}:t:k p:cat=<time>
+~asynq:{q}:t:k p:fn=2
+~asynq:{q}:t:k p:ltok=2-o-2
+~asynq:{q}:t:k p:run=2
+~asynq:{q}:t:k state=archived
+~perdure:{q}:groups <signature>=<time>
+~perdure:{q}:groups:<signature> seen=2
+~perdure:{q}:groups:<signature> v:1=2
+~perdure:{q}:tokens=2
+
+quarantine 1 again, when it was resolved
++asynq:{q}:archived k=<time>
++asynq:{q}:t:k f:2
++asynq:{q}:t:k p:att=1
++asynq:{q}:t:k p:dead
++asynq:{q}:t:k p:sig=<signature>
++perdure:{q}:dead k=<time>
++perdure:{q}:events 3=quarantine k by perdure: exhausted
++perdure:{q}:events 4=reopen group <signature> k by perdure: it was resolved and has failed so again
++perdure:{q}:groups:<signature> reopened=1
++perdure:{q}:groups:<signature>:keys k=<time>
+-asynq:{q}:pending
+-asynq:{q}:t:k pending_since
+-perdure:{q}:groups:<signature> by
+-perdure:{q}:groups:<signature> state
+~asynq:{q}:failed:<day>=2
+~asynq:{q}:failed=2
+~asynq:{q}:processed:<day>=2
+~asynq:{q}:processed=2
+~asynq:{q}:t:k p:cat=<time>
+~asynq:{q}:t:k p:fn=2
+~asynq:{q}:t:k p:ltok=2-o-2
+~asynq:{q}:t:k p:run=2
+~asynq:{q}:t:k state=archived
+~perdure:{q}:groups <signature>=<time>
+~perdure:{q}:groups:<signature> seen=2
+~perdure:{q}:groups:<signature> v:1=2
+~perdure:{q}:tokens=2
+
+steer 1 abort
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 2=abort plan p1  by ada: because
++perdure:{q}:plan:p1 ended=<time>
++perdure:{q}:plan:p1 ttl=set
++perdure:{q}:plan:p1 unended=0
++perdure:{q}:plan:p1 unsent=1
++perdure:{q}:plan:p1 why=ada: because
+-perdure:{q}:plan:p1:left k
+-perdure:{q}:planning
+~perdure:{q}:plan:p1 state=aborted
+
+steer 1 resume
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 3=resume plan p1  by ada: because
+-perdure:{q}:plan:p1 back
+-perdure:{q}:plan:p1 why
+~perdure:{q}:plan:p1 state=selecting
+
+steer 1 pause
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 2=pause plan p1  by ada: because
++perdure:{q}:plan:p1 back=selecting
++perdure:{q}:plan:p1 why=ada: because
+~perdure:{q}:plan:p1 state=paused
+
+select 1
++perdure:{q}:plan:p1 selected=1
++perdure:{q}:plan:p1 skipped=1
++perdure:{q}:plan:p1:left k=1000
+~perdure:{q}:plan:p1 cursor=next
+
+select 1 the last
++perdure:{q}:plan:p1 selected=1
++perdure:{q}:plan:p1 skipped=0
++perdure:{q}:plan:p1:left k=<time>
+~perdure:{q}:plan:p1 state=running
+
+plan 1
++perdure:{q}:events 0=plan replay p1  by ada: because
++perdure:{q}:plan:p1 asked={}
++perdure:{q}:plan:p1 at=<time>
++perdure:{q}:plan:p1 by=ada: because
++perdure:{q}:plan:p1 canary=1
++perdure:{q}:plan:p1 cursor=
++perdure:{q}:plan:p1 from=failed
++perdure:{q}:plan:p1 on=0
++perdure:{q}:plan:p1 rate=20
++perdure:{q}:plan:p1 stage=1
++perdure:{q}:plan:p1 state=selecting
++perdure:{q}:planning=p1
++perdure:{q}:plans p1=<time>
+
+restore 1 in another database
++asynq:queues=q
++asynq:{q}:archived k=<time>
++asynq:{q}:t:k f:1
++asynq:{q}:t:k msg
++asynq:{q}:t:k p:att=1
++asynq:{q}:t:k p:cat=<time>
++asynq:{q}:t:k p:dead
++asynq:{q}:t:k p:fn=1
++asynq:{q}:t:k p:inc=1-o-1
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:run=1
++asynq:{q}:t:k p:sig=<signature>
++asynq:{q}:t:k p:ver=1
++asynq:{q}:t:k s:s1=1 <time> <time> {"x":1}
++asynq:{q}:t:k state=archived
++perdure:{q}:dead k=<time>
++perdure:{q}:events 0=import k by ada: because
++perdure:{q}:groups <signature>=<time>
++perdure:{q}:groups:<signature> about
++perdure:{q}:groups:<signature> first=<time>
++perdure:{q}:groups:<signature> seen=1
++perdure:{q}:groups:<signature> v:1=1
++perdure:{q}:groups:<signature>:keys k=<time>
++perdure:{q}:tokens=0
+
+restore 1
++asynq:{q}:archived k=<time>
++asynq:{q}:t:k f:1
++asynq:{q}:t:k msg
++asynq:{q}:t:k p:att=1
++asynq:{q}:t:k p:cat=<time>
++asynq:{q}:t:k p:dead
++asynq:{q}:t:k p:fn=1
++asynq:{q}:t:k p:inc=1-o-1
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:run=1
++asynq:{q}:t:k p:sig=<signature>
++asynq:{q}:t:k p:ver=1
++asynq:{q}:t:k s:s1=1 <time> <time> {"x":1}
++asynq:{q}:t:k state=archived
++perdure:{q}:dead k=<time>
++perdure:{q}:events 2=import k by ada: because
++perdure:{q}:groups:<signature>:keys k=<time>
+~perdure:{q}:forgotten=0
+
+erase 1
++asynq:{q}:t:k p:erased=ada: because
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 1=erase k by ada: because
+-asynq:{q}:t:k e:1
+-asynq:{q}:t:k g:y
+-asynq:{q}:t:k h:x
+-asynq:{q}:t:k result
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k s:s1=1 <time> <time>
+
+replay 1 edited after erase
++asynq:{q}:pending=k
++asynq:{q}:t:k e:1
++asynq:{q}:t:k p:en=1
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 2=replay k by ada: because (payload edited: ~all of it)
+-asynq:{q}:archived k
+-asynq:{q}:t:k p:att
+-asynq:{q}:t:k p:dead
+-asynq:{q}:t:k p:erased
+-asynq:{q}:t:k p:sig
+-asynq:{q}:t:k p:ver
+-asynq:{q}:t:k s:s1
+-perdure:{q}:dead k
+-perdure:{q}:groups:<signature>:keys k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=pending
+
+replay 1 edited
++asynq:{q}:pending=k
++asynq:{q}:t:k e:1
++asynq:{q}:t:k p:en=1
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 1=replay k by ada: because (payload edited: ~/a -/b)
+-asynq:{q}:archived k
+-asynq:{q}:t:k p:att
+-asynq:{q}:t:k p:dead
+-asynq:{q}:t:k p:sig
+-asynq:{q}:t:k p:ver
+-asynq:{q}:t:k s:s1
+-perdure:{q}:dead k
+-perdure:{q}:groups:<signature>:keys k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=pending
 `

@@ -26,7 +26,7 @@ func (s *Store) Cancel(ctx context.Context, queue, key string, by jobs.Decision)
 		}
 		return s.runCode(ctx, "cancel", []string{
 			taskKey(queue, key), pendingKey(queue), scheduledKey(queue), retryKey(queue), completedKey(queue),
-			parkedKey(queue), eventsKey(queue), lockOf(queue, key, m), deadKey(queue), decided, reportsKey(queue), orphansKey(queue),
+			parkedKey(queue), eventsKey(queue), lockOf(queue, key, m), deadKey(queue), decided, reportsKey(queue), orphansKey(queue), groupsKey(queue),
 		}, key, msg, stored, keptSeconds(kept), by.Actor, by.Reason)
 	})
 }
@@ -61,6 +61,21 @@ func (s *Store) Resume(ctx context.Context, queue, key string, by jobs.Decision)
 // it is not quarantined, or its message cannot be read, so that no worker could run
 // it. StateUnknown: done, and the job could not be read after it.
 func (s *Store) Replay(ctx context.Context, queue, key string, fromStart bool, by jobs.Decision) (jobs.Info, error) {
+	return s.replay(ctx, queue, key, fromStart, nil, by)
+}
+
+// ReplayEdited replays a job with another payload; what was changed is kept with the
+// job. The digest that tells a duplicate from another request stays the producer's.
+// Errors as for Replay.
+func (s *Store) ReplayEdited(ctx context.Context, queue, key string, payload []byte, fromStart bool, by jobs.Decision) (jobs.Info, error) {
+	if payload == nil {
+		payload = []byte{}
+	}
+	return s.replay(ctx, queue, key, fromStart, payload, by)
+}
+
+// replay keeps the payload when it is given none.
+func (s *Store) replay(ctx context.Context, queue, key string, fromStart bool, payload []byte, by jobs.Decision) (jobs.Info, error) {
 	if err := by.Check(); err != nil {
 		return jobs.Info{}, err
 	}
@@ -72,10 +87,21 @@ func (s *Store) Replay(ctx context.Context, queue, key string, fromStart bool, b
 		if m == nil {
 			return 0, errUnreadable
 		}
-		_, stored := revised(msg, func(m *message) { m.Retried, m.ErrorMsg = 0, "" })
+		reason, edit := by.Reason, ""
+		if payload != nil {
+			changes := delivery.Diff(m.Payload, payload)
+			edit = mustJSON(delivery.Edit{At: s.now().UTC(), Actor: by.Actor, Reason: by.Reason, Changes: changes})
+			reason += " (payload edited: " + delivery.Paths(changes) + ")"
+		}
+		_, stored := revised(msg, func(m *message) {
+			m.Retried, m.ErrorMsg = 0, ""
+			if payload != nil {
+				m.exchange(payload)
+			}
+		})
 		return s.runCode(ctx, "replay", []string{
-			taskKey(queue, key), pendingKey(queue), archivedKey(queue), deadKey(queue), eventsKey(queue), decided,
-		}, key, msg, stored, from, by.Actor, by.Reason)
+			taskKey(queue, key), pendingKey(queue), archivedKey(queue), deadKey(queue), eventsKey(queue), decided, groupsKey(queue),
+		}, key, msg, stored, from, by.Actor, reason, edit)
 	})
 }
 
@@ -89,12 +115,18 @@ func (s *Store) Discard(ctx context.Context, queue, key string, by jobs.Decision
 	if err != nil {
 		return before, err
 	}
-	_, err = s.decide(ctx, "discard", queue, key, func(m *message, _ []byte, decided string) (int64, error) {
+	return before, s.discard(ctx, queue, key, "discard", "", by)
+}
+
+// discard forgets a quarantined job, and records it as what it is. at is when it must
+// have been quarantined, in ms; "": whenever.
+func (s *Store) discard(ctx context.Context, queue, key, what, at string, by jobs.Decision) error {
+	_, err := s.decide(ctx, "discard", queue, key, func(m *message, _ []byte, decided string) (int64, error) {
 		return s.runCode(ctx, "discard", []string{
-			taskKey(queue, key), archivedKey(queue), deadKey(queue), eventsKey(queue), lockOf(queue, key, m), forgottenKey(queue), decided, reportsKey(queue),
-		}, key, by.Actor, by.Reason)
+			taskKey(queue, key), archivedKey(queue), deadKey(queue), eventsKey(queue), lockOf(queue, key, m), forgottenKey(queue), decided, reportsKey(queue), groupsKey(queue),
+		}, key, by.Actor, by.Reason, what, at)
 	})
-	return before, err
+	return err
 }
 
 // errUnreadable refuses a replay.
@@ -136,6 +168,8 @@ func (s *Store) decide(ctx context.Context, verb, queue, key string, script func
 				return info, err
 			}
 			return info, fmt.Errorf("%s %s/%s, which is %s: %w", verb, queue, key, info.State, jobs.ErrConflict)
+		case code == -4:
+			return jobs.Info{}, fmt.Errorf("%s %s/%s: its payload was erased; give a new one, and replay it from the start: %w", verb, queue, key, jobs.ErrConflict)
 		case code > 0 && verb != "discard":
 			return s.decided(ctx, queue, key), nil
 		case code > 0:
@@ -194,18 +228,23 @@ func (s *Store) hold(ctx context.Context, verb, queue string, by jobs.Decision) 
 	if err := by.Check(); err != nil {
 		return 0, err
 	}
-	known, err := surely(ctx, func() (bool, error) {
-		known, err := s.rdb.SIsMember(ctx, queuesKey, queue).Result()
-		return known, unreachable(err)
-	})
-	if err != nil {
+	if err := s.checkKnown(ctx, queue); err != nil {
 		return 0, fmt.Errorf("%s queue %s: %w", verb, queue, err)
-	}
-	if !known {
-		return 0, fmt.Errorf("%s queue %s: queue is not known: %w", verb, queue, jobs.ErrNotFound)
 	}
 	keys := []string{pausedKey(queue), holdsKey(queue), eventsKey(queue), decidedKey(queue, rand.Text())}
 	return surely(ctx, func() (int64, error) {
 		return s.runCode(ctx, "hold", keys, verb, "operator", by.Actor, by.Reason)
 	})
+}
+
+// checkKnown returns ErrNotFound for a queue that nobody has enqueued to.
+func (s *Store) checkKnown(ctx context.Context, queue string) error {
+	known, err := surely(ctx, func() (bool, error) {
+		known, err := s.rdb.SIsMember(ctx, queuesKey, queue).Result()
+		return known, unreachable(err)
+	})
+	if err == nil && !known {
+		err = fmt.Errorf("queue is not known: %w", jobs.ErrNotFound)
+	}
+	return err
 }

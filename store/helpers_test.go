@@ -18,8 +18,6 @@ import (
 	"github.com/perdure/perdure/jobs"
 )
 
-func TestMain(m *testing.M) { redistest.Main(m) }
-
 var (
 	kindA = jobs.Define[map[string]any, string]("kind.a", jobs.Queue("q")).Definition()
 	kindB = jobs.Define[map[string]any, string]("kind.b", jobs.Queue("q")).Definition()
@@ -175,7 +173,8 @@ var (
 	dayText   = regexp.MustCompile(`\d{4}-\d\d-\d\d`)
 	timeText  = regexp.MustCompile(`\b\d{10,19}\b`)
 	nonceText = regexp.MustCompile(`:decided:\w+`)
-	jsonField = regexp.MustCompile(`^([-~+]\S+ (msg|p:dead|f:\d+))=(?s:.*)$`)
+	sigText   = regexp.MustCompile(`\b[0-9a-f]{12}\b`)
+	jsonField = regexp.MustCompile(`^([-~+]\S+ (msg|p:dead|[fe]:\d+|about))=(?s:.*)$`)
 )
 
 // changes says how b differs from a, one change a line, with times and stored
@@ -196,10 +195,25 @@ func changes(a, b keyspace) []string {
 	}
 	for i, line := range all {
 		line = jsonField.ReplaceAllString(line, "$1")
+		line = sigText.ReplaceAllString(line, "<signature>")
 		all[i] = timeText.ReplaceAllString(dayText.ReplaceAllString(nonceText.ReplaceAllString(line, ":decided:<nonce>"), "<day>"), "<time>")
 	}
 	slices.Sort(all)
 	return all
+}
+
+// nextMilli returns in a later millisecond, by Redis' clock.
+func (f *fixture) nextMilli() {
+	f.t.Helper()
+	for began := f.redisMilli(); f.redisMilli() == began; {
+	}
+}
+
+func (f *fixture) redisMilli() int64 {
+	f.t.Helper()
+	now, err := f.rdb.Time(f.ctx).Result()
+	f.ok(err)
+	return now.UnixMilli()
 }
 
 // same fails unless nothing has changed since before.

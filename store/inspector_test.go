@@ -9,6 +9,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/internal/redistest"
 	"github.com/perdure/perdure/jobs"
 )
 
@@ -77,6 +78,7 @@ func TestAsynqReadsEveryState(t *testing.T) {
 // our indexes is not taken for a job.
 func TestAsynqDeletes(t *testing.T) {
 	t.Parallel()
+	redistest.Foreign(t)
 	f := open(t)
 	f.everyState()
 	for _, state := range jobs.States() {

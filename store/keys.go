@@ -51,6 +51,10 @@ func suspectsKey(queue string) string     { return ownKey(queue, "suspects") }  
 func forgottenKey(queue string) string    { return ownKey(queue, "forgotten") }  // counter: jobs accepted once and gone by now
 func reservedKey(queue string) string     { return ownKey(queue, "reserved") }   // string: the worker that empties itself for suspects
 func deadKey(queue string) string         { return ownKey(queue, "dead") }       // zset: key by the time it was quarantined (ms)
+func groupsKey(queue string) string       { return ownKey(queue, "groups") }     // zset: signature by when it was last seen (ms); and the beginning of each group's own keys
+func plansKey(queue string) string        { return ownKey(queue, "plans") }      // zset: replay plan by when it was made (ms)
+func planningKey(queue string) string     { return ownKey(queue, "planning") }   // set: plans that have not ended
+func planKey(queue, id string) string     { return ownKey(queue, "plan:"+id) }   // hash: a plan; and the beginning of its two sets
 func eventsKey(queue string) string       { return ownKey(queue, "events") }     // stream of decisions
 func reportsKey(queue string) string      { return ownKey(queue, "reports") }    // zset: p:parent of children that have ended, by when (ms)
 func orphansKey(queue string) string      { return ownKey(queue, "orphans") }    // zset: key of a cancelled job with children, by when (ms)

@@ -34,6 +34,7 @@ func (m *machine) read() seen {
 	for _, name := range []string{"parked", "dead", "suspects"} {
 		sets[name] = pipe.ZRange(f.ctx, ownKey("q", name), 0, -1)
 	}
+	sets["group"] = pipe.ZRange(f.ctx, groupKeysKey("q", sigK), 0, -1)
 	for _, o := range m.owners {
 		hashes["own "+o.id] = pipe.HGetAll(f.ctx, ownerKey("q", o.id))
 	}
@@ -77,6 +78,7 @@ func (m *machine) check(t *rapid.T) {
 	expect("parked", s.sets["parked"], m.in(jobs.StatePaused))
 	expect("archived", s.sets["archived"], m.in(jobs.StateQuarantined))
 	expect("dead", s.sets["dead"], m.in(jobs.StateQuarantined))
+	expect("the group", s.sets["group"], m.in(jobs.StateQuarantined))
 	expect("completed", s.sets["completed"], m.in(jobs.StateCompleted, jobs.StateCancelled))
 	for _, key := range m.in(jobs.StatePaused) {
 		if m.jobs[key].isolated && !slices.Contains(s.sets["suspects"], key) {
@@ -99,6 +101,7 @@ func (m *machine) check(t *rapid.T) {
 	if s.paused != m.paused {
 		t.Fatalf("the queue is paused: %v, want %v", s.paused, m.paused)
 	}
+	m.checkPlan(t)
 	for _, key := range machineKeys {
 		m.checkHash(t, key, s.hashes[key])
 	}
@@ -121,7 +124,7 @@ func (m *machine) checkHash(t *rapid.T, key string, h hash) {
 		i.CancelAsked != j.asked || (h["p:hold"] != "") != j.halt || i.PauseAsked != (j.halt && !j.halted) || i.Incarnation != j.incarnation || len(i.Failures) != min(j.failures, keptFailures) {
 		t.Fatalf("%s is %+v, want %+v", key, i, j)
 	}
-	if (h["p:tok"] != "") != (j.held != nil) || (h["p:dead"] != "") != (j.state == jobs.StateQuarantined) || (h["p:wait"] != "") != (j.state == jobs.StatePaused) ||
+	if (h["p:tok"] != "") != (j.held != nil) || (h["p:dead"] != "") != (j.state == jobs.StateQuarantined) || (h["p:sig"] != "") != (j.state == jobs.StateQuarantined) || (h["p:wait"] != "") != (j.state == jobs.StatePaused) ||
 		(h["p:exp"] != "") != (j.state == jobs.StateCompleted || j.state == jobs.StateCancelled) || (h["p:due"] != "") != (j.state == jobs.StateRetrying || j.state == jobs.StatePaused) {
 		t.Fatalf("%s, which is %s, has %v", key, j.state, h)
 	}
@@ -149,7 +152,7 @@ func (j *modelJob) checkSteps(t *rapid.T, key string, h hash) {
 	for field, value := range h {
 		if step, ok := strings.CutPrefix(field, "s:"); ok {
 			info, output := stepRecord(value)
-			if steps[step] = string(output); step != "go" && steps[step] != strconv.Itoa(info.Attempt) {
+			if steps[step] = string(output); step != "go" && !j.erased && steps[step] != strconv.Itoa(info.Attempt) {
 				t.Fatalf("step %s of %s says %q", step, key, value)
 			}
 		}

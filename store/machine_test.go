@@ -36,9 +36,12 @@ type modelJob struct {
 	signal                                   string // id of the one that was given
 	kept                                     bool   // and was not waited for yet
 	family                                   modelFamily
-	last                                     string             // token of the last verdict
-	incarnation                              string             // "" until the first claim of a stock producer's job
-	forget                                   bool               // when it completes: a stock producer wants no result
+	last                                     string // token of the last verdict
+	incarnation                              string // "" until the first claim of a stock producer's job
+	forget                                   bool   // when it completes: a stock producer wants no result
+	quarantines                              int    // ever
+	erased                                   bool
+	plan                                     string             // that has replayed it last
 	held                                     *delivery.Delivery // of the attempt that owns it
 	owner                                    *modelOwner        // of held
 }
@@ -65,6 +68,8 @@ type machine struct {
 	tokens    map[string]bool
 	paused    bool
 	decisions int
+	plan      *modelPlan
+	plans     int            // made
 	total     map[string]int // processed, failed
 }
 
@@ -143,7 +148,7 @@ func (m *machine) through(t *rapid.T, script string, call func() error) (lost bo
 	if after.Before+after.After+after.Twice == before.Before+before.After+before.Twice {
 		return false, err // it did not come to the script
 	}
-	itself := slices.Contains([]string{"cancel", "suspend", "resume", "replay", "discard", "hold", "signal", asynqScript}, script)
+	itself := slices.Contains([]string{"cancel", "suspend", "resume", "replay", "discard", "erase", "plan", "hold", "signal", asynqScript}, script)
 	if unknown := errors.Is(err, jobs.ErrUnavailable); unknown == (itself || when == fault.Twice) {
 		t.Fatalf("%s %s it ran: its caller hears %v", script, when, err)
 	} else if unknown {
@@ -447,6 +452,7 @@ func (j *modelJob) settled(m *machine, outcome delivery.Outcome) {
 		j.failures++
 	case delivery.Quarantine:
 		j.state, j.waits, j.asked, j.halt = jobs.StateQuarantined, 0, false, false
+		j.quarantines++
 		j.attempts++
 		j.failures++
 	case delivery.Cancel:
@@ -732,18 +738,12 @@ func (m *machine) replay(t *rapid.T) {
 	switch {
 	case j == nil:
 		want(t, "replay", err, jobs.ErrNotFound)
-	case j.state != jobs.StateQuarantined:
+	case j.state != jobs.StateQuarantined, j.erased:
 		want(t, "replay", err, jobs.ErrConflict)
 	default:
 		want(t, "replay", err, nil)
-		j.state, j.attempts, j.waits, j.crashes, j.alone, j.blame = jobs.StatePending, 0, 0, 0, 0, ""
 		m.decisions++
-		if fromStart {
-			clear(j.steps)
-			clear(j.progress)
-			j.armed, j.signal, j.kept = false, "", false
-			j.family = modelFamily{ever: j.family.ever}
-		}
+		j.revived(fromStart)
 	}
 }
 
@@ -815,7 +815,7 @@ func (m *machine) reset(t *rapid.T) {
 	want(t, "register", m.f.Register(m.f.ctx, "q"), nil)
 	m.jobs, m.tokens, m.total = map[string]*modelJob{}, map[string]bool{}, map[string]int{"processed": 0, "failed": 0}
 	m.kids = map[string]*modelKid{}
-	m.old, m.owners, m.paused, m.decisions = nil, []*modelOwner{{id: "o"}}, false, 0
+	m.old, m.owners, m.paused, m.decisions, m.plan, m.plans = nil, []*modelOwner{{id: "o"}}, false, 0, nil, 0
 }
 
 func (m *machine) actions() map[string]func(*rapid.T) {
@@ -827,7 +827,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"spawn": m.spawn, "spawn again": m.spawn, "park for children": m.parkForKids, "child ends": m.kidEnds, "report": m.relayReports, "orphans": m.relayOrphans,
 		"await": m.await, "signal": m.send, "holdings": m.holdings, "beat": m.beat, "silent": m.fallSilent, "reclaim": m.reclaim, "crash": m.crash, "crash again": m.crash,
 		"promote": m.promote, "expire": m.expire, "announce": m.announce,
-		"cancel": m.cancel, "pause": m.pause, "resume": m.resume, "replay": m.replay, "discard": m.discard, "hold": m.hold,
+		"cancel": m.cancel, "pause": m.pause, "resume": m.resume, "replay": m.replay, "replay edited": m.replayEdited, "erase": m.erase, "plan": m.planReplay, "plan again": m.planReplay, "discard": m.discard, "hold": m.hold,
 	}
 }
 

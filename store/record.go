@@ -34,6 +34,10 @@ import (
 //	p:due    when a retrying or paused job is due, ms
 //	p:ver    the kind's version, pinned
 //	p:dead   the quarantine entry, JSON
+//	p:sig    its group while it is quarantined: the signature
+//	p:plan   the replay plan that returned it last, and its signature before: '<plan> <signature>'
+//	p:erased who erased its payload and outputs, and why
+//	p:en     how often its payload was edited
 //	p:exp    when an ended job is forgotten, unix seconds
 //	p:end    'cancelled' when it ended so
 //	p:can    who asked to cancel it while it ran, and why
@@ -47,6 +51,7 @@ import (
 //	h:<name> progress saved inside a step
 //	w:<name> a wait that is not over: '<until ms, 0: for ever> <since ms> <type>'
 //	g:<name> a signal that was not waited for yet
+//	e:<n>    an edit of its payload, JSON
 //	i:<name> the id of the signal of that name
 //	c:<name> a group of children: kind, queue and items, JSON
 //	b:<name> a character for each of them: '-' is to be made, '0' open, '1' ended

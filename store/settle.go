@@ -135,9 +135,10 @@ func (s *Store) quarantine(ctx context.Context, d delivery.Delivery, v delivery.
 	if d.Undecodable == nil { // else it is kept byte for byte
 		_, msg = revised(msg, func(m *message) { m.ErrorMsg, m.LastFailedAt = v.Entry.Message, s.now().Unix() })
 	}
-	keys := append(heldKeys(d.Hold), archivedKey(d.Queue), deadKey(d.Queue), eventsKey(d.Queue), day, total, failedDay, failed, reportsKey(d.Queue))
+	keys := append(heldKeys(d.Hold), archivedKey(d.Queue), deadKey(d.Queue), eventsKey(d.Queue), day, total, failedDay, failed, reportsKey(d.Queue), groupsKey(d.Queue))
+	entry := entryOf(d, v.Entry)
 	return s.runCode(ctx, "quarantine", keys, d.Key, d.Token, msg, expires, failureText(v.Failure), keptFailures,
-		mustJSON(v.Entry), actorOr(v.Actor), v.Entry.Reason, attemptUsed(v.Entry.Class), d.Version)
+		mustJSON(entry), actorOr(v.Actor), entry.Reason, attemptUsed(entry.Class), d.Version, entry.Signature, about(entry))
 }
 
 // attemptUsed is how many attempts an execution counts that ends in quarantine: a

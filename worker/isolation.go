@@ -265,11 +265,8 @@ func (l *lane) runInChild(a *attempt) delivery.Verdict {
 // poison is the verdict on a job that ends the process it runs in.
 func (a *attempt) poison(crash jobs.Failure) delivery.Verdict {
 	a.w.metrics.poison.Inc()
-	return delivery.Verdict{Outcome: delivery.Quarantine, Failure: &crash, Entry: delivery.Entry{
-		Class: jobs.ClassCrash, Rule: crash.Rule, Kind: a.d.Kind, Message: crash.Message, Worker: a.w.name, Trace: a.d.Headers["traceparent"],
-		Reason:    fmt.Sprintf("poison: %d processes that ran nothing else ended while it ran", aloneDeaths),
-		Signature: delivery.Signature(a.d.Kind, crash),
-	}}
+	reason := fmt.Sprintf("poison: %d processes that ran nothing else ended while it ran", aloneDeaths)
+	return delivery.Verdict{Outcome: delivery.Quarantine, Failure: &crash, Entry: a.entry(crash, reason)}
 }
 
 func lastCrash(failures []jobs.Failure) jobs.Failure {

@@ -124,10 +124,15 @@ func (a *attempt) failuresOf(class jobs.Class, used int) int {
 
 func (a *attempt) quarantine(err error, reason string) delivery.Verdict {
 	f, _ := jobs.NewFailure(err, a.now(), a.w.name, a.d.Run)
-	return delivery.Verdict{Outcome: delivery.Quarantine, Failure: &f, Entry: delivery.Entry{
-		Class: f.Class, Rule: f.Rule, Reason: reason, Kind: a.d.Kind, Step: f.Step, Message: f.Message,
-		Signature: delivery.Signature(a.d.Kind, f), Worker: a.w.name, Trace: a.d.Headers["traceparent"],
-	}}
+	return delivery.Verdict{Outcome: delivery.Quarantine, Failure: &f, Entry: a.entry(f, reason)}
+}
+
+// entry is what the quarantine keeps of the failure; what it says of the job itself
+// the store fills in.
+func (a *attempt) entry(f jobs.Failure, reason string) delivery.Entry {
+	return delivery.Entry{
+		Class: f.Class, Rule: f.Rule, Reason: reason, Step: f.Step, Message: f.Message, Worker: a.w.name, Trace: a.d.Headers["traceparent"],
+	}
 }
 
 func jitter(d time.Duration) time.Duration {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/internal/doctor"
 	"github.com/perdure/perdure/store"
 )
@@ -22,7 +23,15 @@ func (a *App) doctorCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := a.print(report, func() { a.diagnosis(report) }); err != nil {
+				memory, err := s.DeadMemory(ctx)
+				if err != nil {
+					a.log.Warn("cannot measure the quarantine", "error", err) // such as where MEMORY is refused
+				}
+				told := struct {
+					doctor.Report
+					Quarantine []delivery.DeadMemory `json:"quarantine"`
+				}{report, memory}
+				if err := a.print(told, func() { a.diagnosis(report); a.deadMemory(memory) }); err != nil {
 					return err
 				}
 				if report.Verdict == doctor.Refuse {
@@ -34,6 +43,13 @@ func (a *App) doctorCommand() *cobra.Command {
 	}
 	a.settings.durabilityFlags(c.Flags())
 	return c
+}
+
+// deadMemory tells how much memory the quarantine takes: nothing trims it.
+func (a *App) deadMemory(memory []delivery.DeadMemory) {
+	for _, m := range memory {
+		a.printf("quarantine of %s: %d entries in %d groups, about %.1f MiB of memory\n", m.Queue, m.Entries, m.Groups, float64(m.Bytes)/(1<<20))
+	}
 }
 
 // newDoctor returns a doctor for the mode that the settings say.

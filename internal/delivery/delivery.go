@@ -84,19 +84,6 @@ type Verdict struct {
 	Actor   string        // Cancel, Quarantine: who decided; empty: perdure
 }
 
-// Entry is what the quarantine keeps besides the job itself.
-type Entry struct {
-	Class     jobs.Class `json:"class"`
-	Rule      string     `json:"rule"`
-	Reason    string     `json:"reason"` // why it was not tried again
-	Kind      string     `json:"kind"`
-	Step      string     `json:"step,omitempty"`
-	Message   string     `json:"message"`
-	Signature string     `json:"signature"` // equal for failures of the same sort
-	Worker    string     `json:"worker"`
-	Trace     string     `json:"trace,omitempty"`
-}
-
 // Batch is what one claim returns.
 type Batch struct {
 	Deliveries []Delivery

@@ -17,6 +17,8 @@ var scenarios = []scenario{
 	{"bad-input", "an order that a service refuses (422) is quarantined at once, with its story", badInput},
 	{"partial-failure", "step 3 of 5 fails twice; the steps before it run once", partialFailure},
 	{"services-disagree", "the payment went through but its reply was lost: charged once all the same", servicesDisagree},
+	{"dead-letter-replay", "thirty orders that a service refused are replayed once it is mended: 1, then 10, then the others, each from its failed step", deadLetterReplay},
+	{"replay-stops-on-same-failure", "a replay of orders that are still refused stops after the first; mended and resumed, it comes to its end", replayStops},
 	{"worker-crash", "a worker is killed in the middle of step 3 of 5: another one goes on there within seconds, no attempt used", withCrew(2, workerCrash)},
 	{"heartbeat-resume", "a worker is killed in the middle of a long step: the next execution goes on at the line that was under way", withCrew(2, heartbeatResume)},
 	{"stale-worker", "a worker stands still until its job has run elsewhere: when it goes on, nothing it writes is accepted", withCrew(2, staleWorker)},

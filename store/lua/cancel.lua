@@ -3,7 +3,7 @@
 -- KEYS[5] asynq:{q}:completed   KEYS[6] perdure:{q}:parked   KEYS[7] perdure:{q}:events
 -- KEYS[8] the task's unique lock, or KEYS[1] when it has none   KEYS[9] perdure:{q}:dead
 -- KEYS[10] perdure:{q}:decided:<nonce> of this decision          KEYS[11] perdure:{q}:reports
--- KEYS[12] perdure:{q}:orphans
+-- KEYS[12] perdure:{q}:orphans   KEYS[13] perdure:{q}:groups
 -- ARGV[1] key   ARGV[2] the message as it was read   ARGV[3] the message to store   ARGV[4] retention in seconds
 -- ARGV[5] actor   ARGV[6] reason
 -- Returns 1 cancelled; 2 asked (it is running); 3 was cancelled before, or was asked and still runs; 0 the message has
@@ -31,7 +31,7 @@ redis.call('LREM', KEYS[2], 1, ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
-redis.call('ZREM', KEYS[9], ARGV[1])
+ungrouped(KEYS[1], ARGV[1], KEYS[9], KEYS[13])
 if KEYS[8] ~= KEYS[1] and redis.call('GET', KEYS[8]) == ARGV[1] then redis.call('DEL', KEYS[8]) end
 redis.call('ZADD', KEYS[5], expires, ARGV[1])
 redis.call('HDEL', KEYS[1], 'p:due', 'p:wait', 'p:waits', 'pending_since', 'p:dead', 'p:can', 'p:hold', 'p:back')

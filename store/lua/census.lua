@@ -4,14 +4,15 @@
 -- KEYS[9] perdure:{q}:parked      KEYS[10] perdure:{q}:dead     KEYS[11] perdure:{q}:suspects
 -- KEYS[12] perdure:{q}:own:<owner> of the token that the caller has read, or KEYS[1] when it has read none
 -- KEYS[13] perdure:{q}:events     KEYS[14] perdure:{q}:forgotten   KEYS[15] perdure:{q}:reports
+-- KEYS[16] perdure:{q}:groups
 -- ARGV[1] key   ARGV[2] the token that the caller has read, or ''   ARGV[3] entry of a job that others have archived
--- ARGV[4] lease in seconds
+-- ARGV[4] lease in seconds   ARGV[5] signature of its entry   ARGV[6] what its group is about   ARGV[7] the kind's version, 0: not known
 -- Returns the names of what was wrong, none when nothing was: 'gone' (entries without a job; it was deleted elsewhere, or
 -- lost), 'rest' (a hash without a message), 'unowned' (running for nobody), 'lease', 'misplaced' (in no place, in several,
--- twice in one or in the wrong one), 'state', 'index' (one of perdure's), 'archived elsewhere'. {'again'}: the token has changed.
+-- twice in one or in the wrong one), 'state', 'index' (one of perdure's), 'group', 'archived elsewhere'. {'again'}: the token has changed.
 local key, wrong = ARGV[1], {}
 local zsets = {scheduled = KEYS[4], retry = KEYS[5], archived = KEYS[6], completed = KEYS[7]}
-local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:tok', 'p:due', 'p:wait', 'p:dead', 'p:exp', 'group', 'p:parent')
+local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:tok', 'p:due', 'p:wait', 'p:dead', 'p:exp', 'group', 'p:parent', 'p:sig')
 if (had[3] or '') ~= ARGV[2] then return {'again'} end
 local now, now_ms, now_ns = clock()
 
@@ -128,6 +129,14 @@ if place ~= 'pending' then
   end
   local waits = place == 'retry' and had[5] and true or false
   index(KEYS[10], place == 'archived')
+  local member = had[10] and redis.call('ZSCORE', KEYS[16] .. ':' .. had[10] .. ':keys', key)
+  if place == 'archived' and not member then
+    if had[6] then wrong[#wrong + 1] = 'group' end
+    grouped(KEYS[1], key, KEYS[16], ARGV[5], ARGV[6], ARGV[7], now_ms, KEYS[13])
+  elseif place ~= 'archived' and had[10] then
+    wrong[#wrong + 1] = 'group'
+    ungrouped(KEYS[1], key, KEYS[10], KEYS[16])
+  end
   index(KEYS[9], waits)
   index(KEYS[11], waits and string.match(had[5], '^%d+ %d+ isolation ') and true or false)
 end

@@ -3,7 +3,8 @@
 -- KEYS[4] asynq:{q}:lease            KEYS[5] asynq:{q}:completed      KEYS[6] perdure:{q}:tokens
 -- KEYS[7] perdure:{q}:own:<owner>    KEYS[8] perdure:{q}:parked       KEYS[9] perdure:{q}:dead
 -- KEYS[10] perdure:{q}:events        KEYS[11] asynq:{q}:t: (the prefix: which jobs are met is only known here)
--- KEYS[12] asynq:{q}:retry           KEYS[13] perdure:{q}:suspects
+-- KEYS[12] asynq:{q}:retry           KEYS[13] perdure:{q}:suspects     KEYS[14] perdure:{q}:groups
+-- KEYS[15] asynq:{q}:archived
 -- ARGV[1] owner   ARGV[2] the owner's sequence number of this call   ARGV[3] most jobs to take   ARGV[4] lease in seconds
 -- Returns {now in ms, status, dropped, suspects, job, job, …}: status 'ok', 'empty' (took fewer than asked), 'paused' or
 -- 'fenced' (the owner was declared dead; nothing was taken). dropped counts entries that stood for no claimable
@@ -14,8 +15,8 @@ local now, now_ms = clock()
 
 -- replayed notes that asynq's "run now" has sent a quarantined job back.
 local function replayed(task, key)
-  redis.call('ZREM', KEYS[9], key)
-  redis.call('HDEL', task, 'p:dead', 'p:att', 'p:icr')
+  ungrouped(task, key, KEYS[9], KEYS[14])
+  redis.call('HDEL', task, 'p:dead', 'p:att', 'p:icr', 'p:plan')
   decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job')
 end
 
@@ -31,7 +32,7 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
     local key = heads[i]
     local task = KEYS[11] .. key
     local had = redis.pcall('HMGET', task, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:inc', 'pending_since',
-      'p:due', 'p:row', 'p:icr', 'p:hold')
+      'p:due', 'p:row', 'p:icr', 'p:hold', 'p:erased')
     if not had[1] or had[2] then
       -- No job behind the entry (or, of another type, none of ours), or a second entry of a running one.
       redis.call('RPOP', KEYS[1])
@@ -42,6 +43,12 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
       redis.call('ZADD', KEYS[5], had[3], key)
       redis.call('HSET', task, 'state', 'completed')
       decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands')
+      dropped = dropped + 1
+    elseif had[4] and had[13] then
+      redis.call('RPOP', KEYS[1])
+      redis.call('ZADD', KEYS[15], now, key)
+      redis.call('HSET', task, 'state', 'archived')
+      decision(KEYS[10], 'run refused', key, 'asynq', 'its payload was erased; it needs another one')
       dropped = dropped + 1
     elseif had[12] and not had[5] then
       -- An operator has paused it while it ran, or while it waited for something else.

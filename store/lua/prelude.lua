@@ -73,6 +73,14 @@ local function shown(msg, text)
   return msg .. field
 end
 
+-- fresh returns the message as of a job that has never failed: no attempts used (field 6), no error (field 7). Of a field
+-- that occurs twice the last one counts.
+local function fresh(msg)
+  local field = string.char(48, 0, 58, 0)
+  if string.sub(msg, -#field) == field then return msg end
+  return msg .. field
+end
+
 -- keep parks a job that an operator has paused: no timer wakes it. To asynq it is a retry in the year 2100. back is where
 -- it belongs when it is resumed before its time, '<set> <due ms>', or ''.
 local function keep(task, key, msg, hold, back, retry, parked, now_ms)
@@ -123,4 +131,61 @@ local function suspected(task, key, msg, retry, parked, suspects, now_ms, ready_
   redis.call('HSET', task, 'msg', shown(msg, 'isolated: its workers died while it ran; it runs alone now'), 'state', 'retry',
     'p:due', due, 'p:wait', string.format('%d %.0f isolation a process of its own', redis.call('HINCRBY', task, 'p:pn', 1), now_ms))
   redis.call('HDEL', task, 'pending_since')
+end
+
+-- grouped puts a quarantined job into the group of its signature, which opens again when it was resolved. groups is the
+-- set of all groups; what belongs to one has that name, ':' and the signature in front. A group counts 50 versions.
+local function grouped(task, key, groups, signature, about, version, now_ms, events)
+  local group = groups .. ':' .. signature
+  redis.call('ZADD', groups, now_ms, signature)
+  redis.call('ZADD', group .. ':keys', now_ms, key)
+  redis.call('HSET', group, 'about', about)
+  redis.call('HSETNX', group, 'first', now_ms)
+  redis.call('HINCRBY', group, 'seen', 1)
+  if version ~= '0' and (redis.call('HLEN', group) < 57 or redis.call('HEXISTS', group, 'v:' .. version) == 1) then
+    redis.call('HINCRBY', group, 'v:' .. version, 1)
+  end
+  if redis.call('HGET', group, 'state') == 'resolved' then
+    redis.call('HDEL', group, 'state', 'by')
+    redis.call('HINCRBY', group, 'reopened', 1)
+    decision(events, 'reopen group ' .. signature, key, 'perdure', 'it was resolved and has failed so again')
+  end
+  redis.call('HSET', task, 'p:sig', signature)
+end
+
+-- ungrouped takes a job that leaves the quarantine off the dead index and off its group, which stays for its history.
+local function ungrouped(task, key, dead, groups)
+  redis.call('ZREM', dead, key)
+  local signature = redis.call('HGET', task, 'p:sig')
+  if not signature then return end
+  redis.call('ZREM', groups .. ':' .. signature .. ':keys', key)
+  redis.call('HDEL', task, 'p:sig')
+end
+
+-- unfailed forgets of a job's children that they have failed: they are looked at again.
+local function unfailed(task)
+  if redis.call('HEXISTS', task, 'p:kids') == 0 then return end
+  for _, field in ipairs(redis.call('HKEYS', task)) do
+    local step = string.sub(field, 1, 2) == 'c:' and 's:' .. string.sub(field, 3)
+    if step and string.find(redis.call('HGET', task, step) or '', '^%d+ %d+ %d+ f') then redis.call('HDEL', task, step) end
+  end
+end
+
+-- revived returns a quarantined job to its queue with fresh attempts: from 'start', every recorded step forgotten, or
+-- from the 'failed' one. Key and incarnation stay.
+local function revived(task, key, msg, from, pending, archived, dead, groups)
+  local _, _, now_ns = clock()
+  redis.call('ZREM', archived, key)
+  ungrouped(task, key, dead, groups)
+  if from == 'start' then
+    for _, field in ipairs(redis.call('HKEYS', task)) do
+      if string.find('s: h: w: g: i: c: b:', string.sub(field, 1, 2), 1, true) then redis.call('HDEL', task, field) end
+    end
+    redis.call('HDEL', task, 'p:ver')
+  else
+    unfailed(task)
+  end
+  redis.call('HDEL', task, 'p:dead', 'p:att', 'p:waits', 'p:cra', 'p:icr', 'p:blame', 'p:plan')
+  redis.call('HSET', task, 'msg', msg, 'state', 'pending', 'pending_since', now_ns)
+  redis.call('LPUSH', pending, key)
 end

@@ -3,9 +3,10 @@
 -- KEYS[4] perdure:{q}:own:<owner>    KEYS[5] asynq:{q}:archived          KEYS[6] perdure:{q}:dead
 -- KEYS[7] perdure:{q}:events         KEYS[8] asynq:{q}:processed:<day>   KEYS[9] asynq:{q}:processed
 -- KEYS[10] asynq:{q}:failed:<day>    KEYS[11] asynq:{q}:failed           KEYS[12] perdure:{q}:reports
+-- KEYS[13] perdure:{q}:groups
 -- ARGV[1] key   ARGV[2] token   ARGV[3] message   ARGV[4] when the day's counters expire, unix s   ARGV[5] failure
 -- ARGV[6] how many failures are kept   ARGV[7] entry   ARGV[8] actor   ARGV[9] reason   ARGV[10] attempts used, 0 or 1
--- ARGV[11] the kind's version, pinned when none is yet; 0: not known
+-- ARGV[11] the kind's version, pinned when none is yet; 0: not known   ARGV[12] signature   ARGV[13] what the group is about
 -- A request to cancel or to pause it is settled with that: it has ended in another way, and a later replay is not to be
 -- cancelled or paused.
 -- Returns 1 isolated; 2 ended before by this token (sent twice); -1 no such job; -2 stale token.
@@ -22,6 +23,7 @@ redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'archived', 'p:ltok', ARGV[
 redis.call('HINCRBY', KEYS[1], 'p:att', ARGV[10])
 keep_failure(KEYS[1], ARGV[5], ARGV[6])
 decision(KEYS[7], 'quarantine', ARGV[1], ARGV[8], ARGV[9])
+grouped(KEYS[1], ARGV[1], KEYS[13], ARGV[12], ARGV[13], ARGV[11], now_ms, KEYS[7])
 count(KEYS[8], KEYS[9], ARGV[4])
 count(KEYS[10], KEYS[11], ARGV[4])
 return 1

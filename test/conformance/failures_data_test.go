@@ -109,8 +109,8 @@ func (s *side) isQuarantined(t *testing.T, id string) {
 	if err != nil || string(entry.Raw) != damaged || entry.Class != jobs.ClassInvalid {
 		t.Errorf("%+v, %v", entry, err)
 	}
-	listed, _, err := dead.List(t.Context(), jobs.Query{Queue: "default"})
-	if err != nil || len(listed) == 0 {
+	listed, err := dead.List(t.Context(), deadletter.Query{Queue: "default"})
+	if err != nil || len(listed.Entries) == 0 {
 		t.Errorf("%+v, %v", listed, err)
 	}
 	if _, err := s.inspector.ListArchivedTasks("default"); err != nil {

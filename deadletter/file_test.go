@@ -1,0 +1,195 @@
+package deadletter_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/perdure/perdure/deadletter"
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/internal/redistest"
+	"github.com/perdure/perdure/jobs"
+	"github.com/perdure/perdure/store"
+)
+
+// quarantine is one with n entries.
+func quarantine(t *testing.T, n int) (*store.Store, *deadletter.Quarantine) {
+	t.Helper()
+	client := redistest.Client(t)
+	s := store.New(client, client)
+	for i := range n {
+		isolate(t, s, fmt.Sprint("k", i), fmt.Sprintf("row %d is bad", i))
+	}
+	return s, deadletter.New(s)
+}
+
+func exported(t *testing.T, q *deadletter.Quarantine) string {
+	t.Helper()
+	var out bytes.Buffer
+	if _, err := q.Export(t.Context(), "", deadletter.Filter{}, &out, nil); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func TestWhatIsExportedComesBack(t *testing.T) {
+	t.Parallel()
+	s, q := quarantine(t, 3)
+	text := exported(t, q)
+	before, err := q.Show(t.Context(), "default", "k1")
+	if err != nil || strings.Count(text, "\n") != 3 {
+		t.Fatalf("%v %s", err, text)
+	}
+	n, err := q.DiscardAll(t.Context(), "default", deadletter.Filter{}, why, nil)
+	if err != nil || n != 3 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	isolate(t, s, "k0", "another job of the key")
+	done, err := q.Import(t.Context(), strings.NewReader(text), why, nil)
+	if err != nil || done.Restored != 2 || done.Conflict != 1 || done.Broken != 0 || len(done.Problems) != 1 {
+		t.Errorf("%v %+v", err, done)
+	}
+	after, err := q.Show(t.Context(), "default", "k1")
+	if err != nil || fmt.Sprintf("%+v", after) != fmt.Sprintf("%+v", before) {
+		t.Errorf("%v %+v, want %+v", err, after, before)
+	}
+	if done, err := q.Import(t.Context(), strings.NewReader(text), why, nil); err != nil || done.Restored != 0 || done.There != 2 {
+		t.Errorf("again: %v %+v", err, done)
+	}
+	if info, err := q.Replay(t.Context(), "default", "k1", false, why); err != nil || len(info.Steps) != 1 || info.Incarnation != before.Incarnation {
+		t.Errorf("replay: %v %+v", err, info)
+	}
+}
+
+func TestBrokenLinesAreNotImported(t *testing.T) {
+	t.Parallel()
+	_, q := quarantine(t, 1)
+	text := strings.TrimSpace(exported(t, q))
+	if _, err := q.DiscardAll(t.Context(), "", deadletter.Filter{}, why, nil); err != nil {
+		t.Fatal(err)
+	}
+	broken := []string{
+		text[:len(text)/2], `{}`, `[]`, strings.Replace(text, `"key":"k0"`, `"key":"k1"`, 1), strings.Replace(text, `"p:run":"1"`, `"p:run":"2"`, 1),
+		strings.Replace(text, "perdure-dead-1", "perdure-dead-2", 1), strings.Replace(text, `"queue":"default"`, `"queue":"other"`, 1),
+	}
+	done, err := q.Import(t.Context(), strings.NewReader(strings.Join(broken, "\n")+"\n\n"), why, nil)
+	if err != nil || done.Broken != len(broken) || done.Restored != 0 {
+		t.Errorf("%v %+v", err, done)
+	}
+	if _, err := q.Import(t.Context(), strings.NewReader(text), jobs.Decision{}, nil); !errors.Is(err, jobs.ErrInvalid) {
+		t.Errorf("without a reason: %v", err)
+	}
+	if done, err := q.Import(t.Context(), strings.NewReader(text), why, nil); err != nil || done.Restored != 1 {
+		t.Errorf("the whole line: %v %+v", err, done)
+	}
+}
+
+func TestMoveOut(t *testing.T) {
+	t.Parallel()
+	s, q := quarantine(t, 5)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "moved")
+	if err := os.WriteFile(path, []byte(`{"format":"perdure-dead-1","cut off by a cra`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, err := q.MoveOut(t.Context(), "default", deadletter.Filter{Key: "k3"}, path, why, nil)
+	if err != nil || n != 1 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	told := 0
+	if n, err = q.MoveOut(t.Context(), "", deadletter.Filter{}, path, why, func(moved int) { told = moved }); err != nil || n != 4 || told != 4 {
+		t.Fatalf("%d, %d, %v", n, told, err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || strings.Count(string(text), "\n") != 5 || !strings.HasPrefix(string(text), `{"format":"perdure-dead-1","class":`) {
+		t.Fatalf("%v %s", err, text)
+	}
+	events, err := s.Events(t.Context(), "default", 1)
+	if err != nil || events[0].What != "move out" || events[0].Reason != "mended (to moved)" {
+		t.Errorf("%v %+v", err, events)
+	}
+	if done, err := q.Import(t.Context(), bytes.NewReader(text), why, nil); err != nil || done.Restored != 5 {
+		t.Errorf("%v %+v", err, done)
+	}
+	if n, err := q.MoveOut(t.Context(), "", deadletter.Filter{}, path, jobs.Decision{}, nil); !errors.Is(err, jobs.ErrInvalid) || n != 0 {
+		t.Errorf("without a reason: %d, %v", n, err)
+	}
+	other := filepath.Join(dir, "letters")
+	if err := os.WriteFile(other, []byte("dear ada,\nbye"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.MoveOut(t.Context(), "", deadletter.Filter{}, other, why, nil); !errors.Is(err, jobs.ErrConflict) {
+		t.Errorf("to a file of something else: %v", err)
+	}
+	if text, _ := os.ReadFile(other); string(text) != "dear ada,\nbye" {
+		t.Errorf("it has become %q", text)
+	}
+}
+
+// changing hands out records, and changes the last one's job before it is taken out.
+type changing struct {
+	deadletter.Store
+	s *store.Store
+	t *testing.T
+}
+
+func (c changing) DeadRecords(ctx context.Context, queue string, keys []string) ([]delivery.DeadRecord, error) {
+	records, err := c.Store.DeadRecords(ctx, queue, keys)
+	if _, err := c.s.Replay(ctx, queue, keys[0], false, why); err != nil {
+		c.t.Error(err)
+	}
+	isolate(c.t, c.s, "unused", "bad again") // claims what was replayed
+	return records, err
+}
+
+// An entry that has changed since it was written stays.
+func TestMoveOutLeavesWhatHasChanged(t *testing.T) {
+	t.Parallel()
+	s, _ := quarantine(t, 3)
+	n, err := deadletter.New(changing{s, s, t}).MoveOut(t.Context(), "default", deadletter.Filter{}, filepath.Join(t.TempDir(), "f"), why, nil)
+	if err != nil || n != 2 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	if _, err := deadletter.New(s).Show(t.Context(), "default", "k0"); err != nil {
+		t.Error(err)
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
+
+func TestAnExportThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	_, q := quarantine(t, 2)
+	if _, err := q.Export(t.Context(), "", deadletter.Filter{}, full{}, nil); !errors.Is(err, io.ErrShortWrite) {
+		t.Error(err)
+	}
+	if _, err := q.MoveOut(t.Context(), "", deadletter.Filter{}, filepath.Join(t.TempDir(), "none", "f"), why, nil); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func TestCount(t *testing.T) {
+	t.Parallel()
+	s, q := quarantine(t, 4)
+	if _, err := s.Erase(t.Context(), "default", "k1", why); err != nil {
+		t.Fatal(err)
+	}
+	c, err := q.Count(t.Context(), "default", deadletter.Filter{Text: "row"}, nil)
+	if err != nil || c.Entries != 4 || c.Replayable != 3 || len(c.Signatures) != 1 || c.Oldest.IsZero() || c.Newest.Before(c.Oldest) {
+		t.Errorf("%v %+v", err, c)
+	}
+	if n, err := q.DiscardAll(t.Context(), "default", deadletter.Filter{Since: c.Newest.AddDate(1, 0, 0)}, why, nil); err != nil || n != 0 {
+		t.Errorf("discard of what is to come: %d, %v", n, err)
+	}
+	if _, err := q.DiscardAll(t.Context(), "default", deadletter.Filter{}, jobs.Decision{Actor: "ada"}, nil); !errors.Is(err, jobs.ErrInvalid) {
+		t.Errorf("without a reason: %v", err)
+	}
+}

@@ -1,0 +1,375 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/perdure/perdure/deadletter"
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/internal/redistest"
+	"github.com/perdure/perdure/jobs"
+)
+
+// outlaw quarantines jobs that are pending, with a message of theirs.
+func (f *fixture) outlaw(message string) {
+	f.t.Helper()
+	for {
+		batch, err := f.Claim(f.ctx, "q", "o", maxBatch)
+		f.ok(err)
+		for _, d := range batch.Deliveries {
+			f.fail(d, message)
+		}
+		if batch.Emptied {
+			return
+		}
+	}
+}
+
+func (f *fixture) fail(d delivery.Delivery, message string) {
+	f.t.Helper()
+	failure := jobs.Failure{Class: jobs.ClassInvalid, Rule: "r", Message: message, At: time.Unix(1700000000, 0).UTC()}
+	f.ok(f.Settle(f.ctx, d, delivery.Verdict{Outcome: delivery.Quarantine, Failure: &failure, Entry: delivery.Entry{Class: failure.Class, Message: message}}))
+}
+
+// dead makes n entries that failed in one way.
+func (f *fixture) dead(n int, message string) {
+	f.t.Helper()
+	for i := range n {
+		f.enqueue(fmt.Sprintf("%s-%04d", strings.Fields(message)[0], i))
+	}
+	f.outlaw(message)
+}
+
+// step takes plans further until nothing is left to do at once; looked makes sure
+// that they look at what they have replayed.
+func (f *fixture) step() {
+	f.t.Helper()
+	for range 3 {
+		_, _, err := deadletter.Advance(f.ctx, f.Store)
+		f.ok(err)
+		plans, err := f.OpenPlans(f.ctx)
+		f.ok(err)
+		for _, p := range plans {
+			f.rdb.HDel(f.ctx, planKey("q", p.ID), "looked")
+			f.rdb.HSet(f.ctx, planKey("q", p.ID), "next", "0") // a second has passed
+		}
+	}
+}
+
+func (f *fixture) wantPlan(id, want string) delivery.Plan {
+	f.t.Helper()
+	p, err := f.Plan(f.ctx, "q", id)
+	f.ok(err)
+	got := fmt.Sprintf("%s %s: %d selected, %d left, %d replayed, %d under way, %d completed, %d returned, %d failed, %d skipped, %d gone",
+		p.State, p.Stage, p.Selected, p.Left, p.Replayed, p.UnderWay, p.Completed, p.Returned, p.Failed, p.Skipped, p.Gone)
+	if got != want {
+		f.t.Errorf("plan %s is %s\nwant %s", id, got, want)
+	}
+	return p
+}
+
+// complete claims and completes everything that is pending.
+func (f *fixture) completeAll() (n int) {
+	f.t.Helper()
+	for {
+		batch, err := f.Claim(f.ctx, "q", "o", maxBatch)
+		f.ok(err)
+		for _, d := range batch.Deliveries {
+			f.settle(d, delivery.Complete)
+			n++
+		}
+		if batch.Emptied {
+			return n
+		}
+	}
+}
+
+func TestAPlanSendsACanaryAhead(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.dead(30, "bad row")
+	f.dead(5, "odd row")
+	p := f.plan(delivery.PlanRequest{Queue: "q", Filter: delivery.DeadFilter{Text: "BAD"}, Rate: 1000})
+	f.wantPlan(p.ID, "selecting 1: 0 selected, 0 left, 0 replayed, 0 under way, 0 completed, 0 returned, 0 failed, 0 skipped, 0 gone")
+	f.nextMilli()
+	f.dead(1, "late and bad")
+	f.step()
+	f.wantPlan(p.ID, "running 1: 30 selected, 29 left, 1 replayed, 1 under way, 0 completed, 0 returned, 0 failed, 0 skipped, 0 gone")
+	if n := f.completeAll(); n != 1 {
+		t.Errorf("%d went ahead", n)
+	}
+	f.step()
+	f.wantPlan(p.ID, "running 10: 30 selected, 19 left, 11 replayed, 10 under way, 1 completed, 0 returned, 0 failed, 0 skipped, 0 gone")
+	f.completeAll()
+	_, err := f.Replay(f.ctx, "q", "bad-0029", false, why) // by somebody else
+	f.ok(err)
+	f.step()
+	f.wantPlan(p.ID, "running all: 30 selected, 0 left, 29 replayed, 18 under way, 11 completed, 0 returned, 0 failed, 1 skipped, 0 gone")
+	f.completeAll()
+	f.rdb.Del(f.ctx, taskKey("q", "bad-0020"))
+	f.rdb.ZRem(f.ctx, completedKey("q"), "bad-0020")
+	f.step()
+	p = f.wantPlan(p.ID, "done all: 30 selected, 0 left, 29 replayed, 0 under way, 28 completed, 0 returned, 0 failed, 1 skipped, 1 gone")
+	if p.Ended.IsZero() || p.By != "ada: because (text=BAD)" && p.By != "ada: because" {
+		t.Errorf("plan %+v", p)
+	}
+	if open, _, err := deadletter.Advance(f.ctx, f.Store); err != nil || open != 0 {
+		t.Errorf("%d plans are open, %v", open, err)
+	}
+	if n := f.rdb.ZCard(f.ctx, deadKey("q")).Val(); n != 6 {
+		t.Errorf("%d are left in quarantine", n)
+	}
+	if _, err := f.AbortPlan(f.ctx, "q", p.ID, why); !errors.Is(err, jobs.ErrConflict) {
+		t.Errorf("abort of a plan that has ended: %v", err)
+	}
+}
+
+func TestAPlanStopsWhenTheFailureIsBack(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.dead(15, "bad row 1")
+	p := f.plan(delivery.PlanRequest{ID: "p1", Queue: "q", Rate: 1000})
+	f.step()
+	f.outlaw("bad row 7")
+	f.step()
+	p = f.wantPlan(p.ID, "stopped 1: 15 selected, 14 left, 1 replayed, 0 under way, 0 completed, 1 returned, 0 failed, 0 skipped, 0 gone")
+	if !strings.Contains(p.Why, "bad-0000 is back in quarantine with the same failure") {
+		t.Errorf("it says %q", p.Why)
+	}
+	f.step()
+	f.wantPlan(p.ID, "stopped 1: 15 selected, 14 left, 1 replayed, 0 under way, 0 completed, 1 returned, 0 failed, 0 skipped, 0 gone")
+
+	_, err := f.ResumePlan(f.ctx, "q", p.ID, why)
+	f.ok(err)
+	f.step()
+	f.wantPlan(p.ID, "running 1: 15 selected, 13 left, 2 replayed, 1 under way, 0 completed, 1 returned, 0 failed, 0 skipped, 0 gone")
+	f.outlaw("something else")
+	f.step()
+	p = f.wantPlan(p.ID, "stopped 1: 15 selected, 13 left, 2 replayed, 0 under way, 0 completed, 1 returned, 1 failed, 0 skipped, 0 gone")
+	if !strings.Contains(p.Why, "with another failure") {
+		t.Errorf("it says %q", p.Why)
+	}
+	_, err = f.PausePlan(f.ctx, "q", p.ID, why) // it has stopped: nothing changes
+	f.ok(err)
+	_, err = f.AbortPlan(f.ctx, "q", p.ID, why)
+	f.ok(err)
+	f.step()
+	f.wantPlan(p.ID, "aborted 1: 15 selected, 13 left, 2 replayed, 0 under way, 0 completed, 1 returned, 1 failed, 0 skipped, 0 gone")
+	if n := f.rdb.ZCard(f.ctx, deadKey("q")).Val(); n != 15 {
+		t.Errorf("%d are in quarantine", n)
+	}
+}
+
+// In the last stage what came back before the plan was resumed is no news.
+func TestAResumedPlanForgivesWhatWasThere(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.dead(250, "bad row 1")
+	p := f.plan(delivery.PlanRequest{ID: "p1", Queue: "q", Rate: 5000, NoCanary: true})
+	f.step()
+	f.outlaw("bad row 7")
+	f.step()
+	stopped, err := f.Plan(f.ctx, "q", p.ID)
+	f.ok(err)
+	if stopped.State != delivery.PlanStopped || stopped.UnderWay == 0 {
+		t.Fatalf("%+v", stopped)
+	}
+	_, err = f.ResumePlan(f.ctx, "q", p.ID, why)
+	f.ok(err)
+	f.step()
+	f.step()
+	f.completeAll()
+	f.step()
+	if p, err = f.Plan(f.ctx, "q", p.ID); err != nil || p.State != delivery.PlanDone || p.Returned != stopped.Replayed || p.Replayed != 250 {
+		t.Errorf("%v %+v", err, p)
+	}
+}
+
+func TestAPausedPlanWaits(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.dead(3, "bad row")
+	p := f.plan(delivery.PlanRequest{ID: "p1", Queue: "q", NoCanary: true, FromStart: true})
+	_, err := f.PausePlan(f.ctx, "q", p.ID, why)
+	f.ok(err)
+	f.step()
+	f.wantPlan(p.ID, "paused all: 0 selected, 0 left, 0 replayed, 0 under way, 0 completed, 0 returned, 0 failed, 0 skipped, 0 gone")
+	_, err = f.ResumePlan(f.ctx, "q", p.ID, why)
+	f.ok(err)
+	_, err = f.Erase(f.ctx, "q", "bad-0001", why)
+	f.ok(err)
+	f.step()
+	f.wantPlan(p.ID, "running all: 2 selected, 0 left, 2 replayed, 2 under way, 0 completed, 0 returned, 0 failed, 1 skipped, 0 gone")
+	again := f.plan(delivery.PlanRequest{ID: "p1", Queue: "q", Rate: 1})
+	if again.Rate != delivery.DefaultPlanRate || again.Selected != 2 {
+		t.Errorf("a plan of the same name is %+v", again)
+	}
+	plans, err := f.Plans(f.ctx, "")
+	if err != nil || len(plans) != 1 {
+		t.Errorf("%v %+v", err, plans)
+	}
+}
+
+func TestPlansThatCannotBe(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	for _, r := range []delivery.PlanRequest{
+		{}, {Queue: "Q"}, {Queue: "q", Rate: -1}, {Queue: "q", Rate: 1e9}, {Queue: "q", ID: "a b"}, {Queue: "q", Filter: delivery.DeadFilter{Signature: "x"}},
+		{Queue: "q", ID: strings.Repeat("x", 65)},
+	} {
+		if _, err := f.MakePlan(f.ctx, r, why); !errors.Is(err, jobs.ErrInvalid) {
+			t.Errorf("%+v: %v", r, err)
+		}
+	}
+	if _, err := f.MakePlan(f.ctx, delivery.PlanRequest{Queue: "q"}, jobs.Decision{Actor: "ada"}); !errors.Is(err, jobs.ErrInvalid) {
+		t.Errorf("without a reason: %v", err)
+	}
+	if _, err := f.Plan(f.ctx, "q", "none"); !errors.Is(err, jobs.ErrNotFound) {
+		t.Errorf("a plan that there is not: %v", err)
+	}
+	if _, err := f.MakePlan(f.ctx, delivery.PlanRequest{Queue: "q"}, why); !errors.Is(err, jobs.ErrNotFound) {
+		t.Errorf("of a queue that nobody knows: %v", err)
+	}
+	f.enqueue("k")
+	p := f.plan(delivery.PlanRequest{Queue: "q", Filter: delivery.DeadFilter{Since: time.Now().Add(time.Hour)}})
+	f.step()
+	f.wantPlan(p.ID, "done 1: 0 selected, 0 left, 0 replayed, 0 under way, 0 completed, 0 returned, 0 failed, 0 skipped, 0 gone")
+}
+
+// runPlans is what a process that runs plans does, until it is killed.
+func runPlans(url string) {
+	options, err := redis.ParseURL(url)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	rdb := redis.NewClient(options)
+	for s := New(rdb, rdb); ; time.Sleep(20 * time.Millisecond) {
+		if _, _, err := deadletter.Advance(context.Background(), s); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+}
+
+// child starts this test binary again, as a process of its own.
+func child(t testing.TB, environ ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), environ...)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// kill ends a process as nothing else does, and waits until it is gone.
+func kill(t testing.TB, cmd *exec.Cmd) {
+	t.Helper()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait() // it says only that it was killed
+}
+
+// TestAPlanKeepsItsRate: the process that runs a plan is killed twice, and another
+// goes on. Each entry is replayed once, at the rate.
+func TestAPlanKeepsItsRate(t *testing.T) {
+	t.Parallel()
+	url := redistest.URL(t)
+	f := openURL(t, url)
+	n := planned
+	f.bulkDead(n)
+	rate := float64(n) / planTakes.Seconds()
+	p := f.plan(delivery.PlanRequest{Queue: "q", Rate: rate, NoCanary: true})
+	runner := child(t, "PERDURE_TEST_RUN_PLANS="+url)
+	defer func() { kill(t, runner) }()
+	for kills := 0; ; time.Sleep(5 * time.Millisecond) {
+		p, err := f.Plan(f.ctx, "q", p.ID)
+		f.ok(err)
+		if kills < 2 && p.Replayed > int64(n*(kills+1)/3) {
+			kills++
+			kill(t, runner)
+			runner = child(t, "PERDURE_TEST_RUN_PLANS="+url)
+		}
+		if p.Left == 0 && p.State == delivery.PlanRunning {
+			break
+		}
+	}
+	f.onceEach(n, rate)
+}
+
+// onceEach reads the decisions: each of n entries was replayed once, at the rate.
+func (f *fixture) onceEach(n int, rate float64) {
+	f.t.Helper()
+	replayed := map[string]int{}
+	var times []time.Time
+	for from, more := "-", true; more; {
+		events, err := f.rdb.XRangeN(f.ctx, eventsKey("q"), from, "+", 1000).Result()
+		f.ok(err)
+		for _, e := range events {
+			if e.Values["what"] == "replay" {
+				replayed[text(e.Values["key"])]++
+				var ms int64
+				fmt.Sscanf(e.ID, "%d-", &ms)
+				times = append(times, time.UnixMilli(ms))
+			}
+			from = "(" + e.ID
+		}
+		more = len(events) == 1000
+	}
+	for key, times := range replayed {
+		if times != 1 {
+			f.t.Errorf("%s was replayed %d times", key, times)
+		}
+	}
+	if len(replayed) != n || f.rdb.LLen(f.ctx, pendingKey("q")).Val() != int64(n) {
+		f.t.Errorf("%d of %d were replayed", len(replayed), n)
+	}
+	slices.SortFunc(times, time.Time.Compare)
+	took := times[len(times)-1].Sub(times[0])
+	if got := float64(len(times)-1) / took.Seconds(); got < rate*0.9 || got > rate*1.1 {
+		f.t.Errorf("%d entries in %v: %.1f a second, want %.1f within a tenth", len(times), took, got, rate)
+	}
+}
+
+// Something else that has taken the name of a job stops no plan and no census.
+func TestAPlanPassesOverForeignKeys(t *testing.T) {
+	t.Parallel()
+	redistest.Foreign(t)
+	f := open(t)
+	f.dead(3, "bad row")
+	p := f.plan(delivery.PlanRequest{ID: "p1", Queue: "q", NoCanary: true})
+	f.step()
+	f.rdb.Del(f.ctx, taskKey("q", "bad-0000"))
+	f.rdb.Set(f.ctx, taskKey("q", "bad-0000"), "foreign", 0)
+	f.completeAll()
+	f.step()
+	f.wantPlan(p.ID, "done all: 3 selected, 0 left, 3 replayed, 0 under way, 2 completed, 0 returned, 0 failed, 0 skipped, 1 gone")
+
+	f.dead(2, "odd row")
+	p = f.plan(delivery.PlanRequest{ID: "p2", Queue: "q", NoCanary: true})
+	page, err := f.Dead(f.ctx, delivery.DeadQuery{Queue: "q"})
+	f.ok(err)
+	_, err = f.SelectFor(f.ctx, p, page)
+	f.ok(err)
+	f.rdb.Del(f.ctx, taskKey("q", "odd-0000"))
+	f.rdb.Set(f.ctx, taskKey("q", "odd-0000"), "foreign", 0)
+	f.step()
+	f.completeAll()
+	f.step()
+	f.wantPlan(p.ID, "done all: 2 selected, 0 left, 1 replayed, 0 under way, 1 completed, 0 returned, 0 failed, 1 skipped, 0 gone")
+	found, err := f.Census(f.ctx, func(context.Context) error { return nil })
+	if err != nil || found.Drift["q"]["foreign key"] == 0 || found.Drift["q"]["group"] != 1 {
+		t.Errorf("%v %+v", err, found)
+	}
+}

@@ -1,0 +1,12 @@
+//go:build soak
+
+package store
+
+import "time"
+
+const (
+	scale     = 1_000_000
+	planned   = 10_000
+	planTakes = 100 * time.Second
+	slowPage  = 50 * time.Millisecond
+)

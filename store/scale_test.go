@@ -1,0 +1,13 @@
+//go:build !soak
+
+package store
+
+import "time"
+
+// How much the tests of the quarantine do; with the tag soak it is more.
+const (
+	scale     = 20_000          // entries
+	planned   = 2_000           // entries that a plan replays
+	planTakes = 5 * time.Second // and in what time
+	slowPage  = 50 * time.Millisecond
+)
