@@ -50,7 +50,7 @@ func (m *memory) Enter(step string) ([]byte, bool, error) {
 	return output, ok, nil
 }
 
-func (m *memory) Commit(_ context.Context, step string, output []byte, _ time.Time) error {
+func (m *memory) Commit(_ context.Context, step string, output []byte, _ time.Time, _ bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.commitErr != nil {
@@ -107,3 +107,7 @@ func (m *memory) Children(_ context.Context, g jobs.Group, wait bool) ([]jobs.En
 	}
 	return ended, wait && len(ended) == len(g.Jobs), m.commitErr
 }
+
+func (m *memory) Undoing() ([]string, bool) { return nil, false }
+
+func (m *memory) Undone(string) int { return 0 }

@@ -112,7 +112,7 @@ func Spawn[P, R any](ctx context.Context, name string, kind Kind[P, R], payload 
 		return Child[R]{}, err
 	}
 	child := Child[R]{Queue: f.group.Queue, Key: f.group.Jobs[0].Key, family: f, decode: kind.ended}
-	if f.recorded == nil {
+	if _, undoing := f.a.Undoing(); f.recorded == nil && !undoing {
 		_, _, err = f.a.Children(ctx, f.group, false)
 	}
 	if err != nil {
@@ -307,6 +307,9 @@ func (f *family) wait(ctx context.Context) ([]Ended, error) {
 	if flowOf(ctx).isParked() {
 		return nil, fmt.Errorf("children %q: %w", name, ErrParked)
 	}
+	if _, undoing := f.a.Undoing(); undoing && f.recorded == nil {
+		return nil, fmt.Errorf("children %q: %w", name, ErrUndoing)
+	}
 	var ended []Ended
 	if len(f.group.Items) > 0 {
 		var ready bool
@@ -323,7 +326,7 @@ func (f *family) wait(ctx context.Context) ([]Ended, error) {
 		return ended, f.recall(ended)
 	}
 	record := f.record(ended)
-	if err := f.a.Commit(ctx, name, record, f.began); err != nil {
+	if err := f.a.Commit(ctx, name, record, f.began, false); err != nil {
 		return nil, fmt.Errorf("record children %q: %w", name, err)
 	}
 	f.recorded, f.group.Recorded = record, true

@@ -74,7 +74,8 @@ func (h Handler) Check(payload []byte) (err error) {
 
 // Run executes one attempt and returns the encoded result. A panic comes back as
 // a *[PanicError]. An error that matches [ErrParked] says that the handler has come
-// to a wait that is not over, also when it returned something else.
+// to a wait that is not over, also when it returned something else. In a job that is
+// being undone it runs the undos, and the result is nil.
 func (h Handler) Run(ctx context.Context, payload []byte) (result []byte, err error) {
 	var panicked atomic.Pointer[string]
 	defer func() {
@@ -84,6 +85,11 @@ func (h Handler) Run(ctx context.Context, payload []byte) (result []byte, err er
 	}()
 	ctx = withFlow(context.WithValue(ctx, panickedKey, &panicked))
 	next := Next(func(ctx context.Context) error {
+		if a, ok := ctx.Value(attemptKey).(Attempt); ok {
+			if steps, undoing := a.Undoing(); undoing {
+				return h.undo(ctx, a, payload, steps)
+			}
+		}
 		result, err = h.run(ctx, payload)
 		return err
 	})

@@ -3,6 +3,7 @@ package jobs
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Bounds of names, in bytes.
@@ -56,8 +57,12 @@ func CheckQueue(name string) error { return checkLower("queue", name) }
 func CheckKind(name string) error { return checkLower("kind", name) }
 
 // CheckStep returns an *[InvalidError] unless name is a valid step name:
-// [A-Za-z0-9][A-Za-z0-9._:@+=~/-]{0,127}.
+// [A-Za-z0-9][A-Za-z0-9._:@+=~/-]{0,127}. Names that begin with undo/ are those of
+// the steps that undo others.
 func CheckStep(name string) error {
+	if strings.HasPrefix(name, undoPrefix) {
+		return &InvalidError{Field: "step", Value: name, Bound: "not beginning with " + undoPrefix + ", which is for steps that undo others"}
+	}
 	return checkName("step", name, MaxStepLength, isAlnum, func(c byte) bool {
 		return isAlnum(c) || oneOf(c, "._:@+=~/-")
 	}, "1 to 128 of A-Z a-z 0-9 . _ : @ + = ~ / -, beginning with a letter or digit")

@@ -103,8 +103,8 @@ type parallel struct {
 }
 
 // ended notes how a branch has ended. What ends the whole execution ends the
-// other branches whatever the settings say; a stop of the worker only keeps
-// further ones from beginning.
+// other branches whatever the settings say; a stop of the worker, or that the job is
+// being undone, only keeps further ones from beginning.
 func (p *parallel) ended(i int, err error) {
 	if err == nil {
 		return
@@ -119,7 +119,7 @@ func (p *parallel) ended(i int, err error) {
 	if p.first == nil {
 		p.first = err
 	}
-	if errors.Is(err, ErrShutdown) {
+	if errors.Is(err, ErrShutdown) || errors.Is(err, ErrUndoing) {
 		return
 	}
 	if !p.settings.collectAll || endsAll(err) {

@@ -78,6 +78,15 @@ type Waiting struct {
 	Until time.Time `json:"until,omitzero"` // when it wakes at the latest
 }
 
+// UndoInfo says what of a job is undone, of the steps with a [Compensate].
+type UndoInfo struct {
+	Outcome State     `json:"outcome"`          // what the job ends as, or has ended as
+	Reason  string    `json:"reason,omitempty"` // while it is being undone: why
+	Since   time.Time `json:"since,omitzero"`   // while it is being undone
+	Undone  []string  `json:"undone"`
+	Left    []string  `json:"left"` // the next one to be undone first
+}
+
 // Info is a job as it stands: what `perdure job get` and the HTTP API show.
 type Info struct {
 	Queue       string          `json:"queue"`
@@ -93,6 +102,7 @@ type Info struct {
 	WaitingOn   *Waiting        `json:"waiting_on,omitempty"`
 	Parent      *ParentInfo     `json:"parent,omitempty"`   // of a child
 	Children    []ChildrenInfo  `json:"children,omitempty"` // by name
+	Undo        *UndoInfo       `json:"undo,omitempty"`     // of one that is or was being undone, or has ended with steps that were not
 	Steps       []StepInfo      `json:"steps"`
 	Failures    []Failure       `json:"failures"` // oldest first, the last 10
 	Result      json.RawMessage `json:"result,omitempty"`

@@ -34,8 +34,14 @@ type Attempt interface {
 	// output of an earlier one. A second Enter of a name is an error.
 	Enter(step string) (output []byte, recorded bool, err error)
 	// Commit records a step's output; once it has returned nil the step never
-	// runs again. ErrLost: another attempt owns the job by now.
-	Commit(ctx context.Context, step string, output []byte, started time.Time) error
+	// runs again. undoable: it has a way to be undone. ErrLost: another attempt owns
+	// the job by now.
+	Commit(ctx context.Context, step string, output []byte, started time.Time, undoable bool) error
+	// Undoing says whether the job is being undone in this execution, and which steps
+	// are to be, in that order. Else all that it returns is false.
+	Undoing() (steps []string, undoing bool)
+	// Undone returns how often a step was undone and then begun anew by a replay.
+	Undone(step string) int
 	// Progress returns what an earlier execution saved inside a step, or nil.
 	Progress(step string) []byte
 	// SaveProgress records progress inside a step.
@@ -58,6 +64,7 @@ const (
 	stepKey
 	panickedKey // *atomic.Pointer[string], the step that a panic came out of
 	flowKey     // *flow
+	undosKey    // *undos
 )
 
 // WithAttempt returns a context in which the verbs of this package work on a.
@@ -91,6 +98,13 @@ type StepOption func(*stepSettings)
 type stepSettings struct {
 	timeout time.Duration
 	bounded bool
+	undo    any // func(context.Context, T) error, T being the step's
+}
+
+// of returns the settings that steps of a have before their options.
+func (s stepSettings) of(a Attempt) stepSettings {
+	s.timeout, s.bounded = a.Definition().StepTimeout, a.Definition().StepTimeout > 0
+	return s
 }
 
 // Within bounds one step; its context ends after d, at once when d is not over 0.
@@ -109,7 +123,7 @@ func Within(d time.Duration) StepOption {
 // [ErrLost] when another attempt owns the job by now, [ErrCancelled] when the
 // job was cancelled meanwhile, [ErrPaused] when it was paused, [ErrShutdown] when the worker stops and the job
 // goes on elsewhere from this step, [ErrDuplicateStep] when the name was used
-// before in this execution, [ErrParked] when the job is to be parked, [ErrInvalid]
+// before in this execution, [ErrParked] when the job is to be parked, [ErrUndoing] when it is being undone, [ErrInvalid]
 // for a bad name, [ErrNoJob] outside of a job: return them.
 func Step[T any](ctx context.Context, name string, fn func(ctx context.Context) (T, error), options ...StepOption) (T, error) {
 	var zero T
@@ -123,22 +137,41 @@ func Step[T any](ctx context.Context, name string, fn func(ctx context.Context) 
 	if flowOf(ctx).isParked() {
 		return zero, fmt.Errorf("step %q: %w", name, ErrParked)
 	}
-	output, recorded, err := a.Enter(name)
-	if err != nil {
-		return zero, fmt.Errorf("step %q: %w", name, err)
-	}
-	if recorded {
-		return decodeRecorded[T](a, name, output)
-	}
-	return runStep(ctx, a, name, fn, options)
-}
-
-func runStep[T any](ctx context.Context, a Attempt, name string, fn func(ctx context.Context) (T, error), options []StepOption) (T, error) {
-	var zero T
-	settings := stepSettings{timeout: a.Definition().StepTimeout, bounded: a.Definition().StepTimeout > 0}
+	settings := stepSettings{}.of(a)
 	for _, option := range options {
 		option(&settings)
 	}
+	undo, err := compensation[T](name, settings.undo)
+	if err != nil {
+		return zero, err
+	}
+	output, recorded, err := enter(a, name)
+	if err != nil {
+		return zero, fmt.Errorf("step %q: %w", name, err)
+	}
+	value, err := zero, error(nil)
+	if recorded {
+		value, err = decodeRecorded[T](a, name, output)
+	} else {
+		value, err = runStep(ctx, a, name, fn, settings)
+	}
+	if err == nil {
+		noteUndo(ctx, name, undo, value)
+	}
+	return value, err
+}
+
+// enter is Enter, but for what may not begin in a job that is being undone.
+func enter(a Attempt, name string) (output []byte, recorded bool, err error) {
+	output, recorded, err = a.Enter(name)
+	if _, undoing := a.Undoing(); err == nil && !recorded && undoing {
+		err = ErrUndoing
+	}
+	return output, recorded, err
+}
+
+func runStep[T any](ctx context.Context, a Attempt, name string, fn func(ctx context.Context) (T, error), settings stepSettings) (T, error) {
+	var zero T
 	stepCtx := context.WithValue(ctx, stepKey, name)
 	if settings.bounded {
 		var cancel context.CancelFunc
@@ -157,7 +190,7 @@ func runStep[T any](ctx context.Context, a Attempt, name string, fn func(ctx con
 	if err != nil {
 		return zero, err
 	}
-	if err := a.Commit(ctx, name, output, started); err != nil {
+	if err := a.Commit(ctx, name, output, started, settings.undo != nil); err != nil {
 		return zero, fmt.Errorf("record step %q: %w", name, err)
 	}
 	return value, nil
@@ -242,7 +275,7 @@ func Progress[T any](ctx context.Context) (T, bool, error) {
 
 // IdempotencyKey returns a text of 43 characters that is the same whenever this
 // step of this job is run, and different for every other step, key and
-// incarnation. Give it to the service a step calls, so that a step that runs
+// incarnation, and once the step was undone ([Compensate]). Give it to the service a step calls, so that a step that runs
 // again has no second effect. Outside of a job it is empty.
 func IdempotencyKey(ctx context.Context) string {
 	about, ok := Current(ctx)
@@ -252,6 +285,9 @@ func IdempotencyKey(ctx context.Context) string {
 	h := sha256.New()
 	for _, part := range []string{about.Queue, about.Key, about.Incarnation, about.Step} {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	if a, ok := ctx.Value(attemptKey).(Attempt); ok && undone(a, about.Step) > 0 {
+		fmt.Fprintf(h, "undone %d", undone(a, about.Step))
 	}
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }

@@ -98,7 +98,7 @@ func await(ctx context.Context, w Wait) ([]byte, error) {
 	if flowOf(ctx).isParked() {
 		return nil, ErrParked
 	}
-	output, recorded, err := a.Enter(w.Name)
+	output, recorded, err := enter(a, w.Name)
 	if err != nil {
 		return nil, fmt.Errorf("await %q: %w", w.Name, err)
 	}

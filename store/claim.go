@@ -103,7 +103,7 @@ func (s *Store) AwaitWork(ctx context.Context, queue string, limit time.Duration
 // now.
 func (s *Store) Checkpoint(ctx context.Context, hold delivery.Hold, c delivery.Checkpoint) error {
 	reply, err := s.run(ctx, "checkpoint", []string{taskKey(hold.Queue, hold.Key)},
-		hold.Token, c.Step, c.Run, max(c.Elapsed, 0).Milliseconds(), c.Output, maxFields)
+		hold.Token, c.Step, c.Run, max(c.Elapsed, 0).Milliseconds(), c.Output, maxFields, flag(c.Undoable))
 	if err != nil {
 		return err
 	}

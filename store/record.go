@@ -54,6 +54,10 @@ import (
 //	e:<n>    an edit of its payload, JSON
 //	i:<name> the id of the signal of that name
 //	c:<name> a group of children: kind, queue and items, JSON
+//	p:undo   what becomes of the job that is being undone: '<outcome> <JSON>'
+//	p:undos  how many steps that can be undone were recorded
+//	u:<name> of such a step: which of them it was
+//	r:<name> how often the step was undone and begun anew
 //	b:<name> a character for each of them: '-' is to be made, '0' open, '1' ended
 type hash map[string]string
 
@@ -174,7 +178,7 @@ func (h hash) info(queue, key string) jobs.Info {
 		WaitingOn: h.waiting(), Steps: h.steps(), Failures: h.failures(),
 		EnqueuedAt: msText(m.Headers[headerEnqueued]), CancelAsked: h["p:can"] != "",
 	}
-	i.Parent, i.Children = h.parent(), h.children()
+	i.Parent, i.Children, i.Undo = h.parent(), h.children(), h.undoInfo()
 	i.PauseAsked = h["p:hold"] != "" && (i.WaitingOn == nil || i.WaitingOn.Type != "operator")
 	if i.State == jobs.StateRetrying || i.State == jobs.StatePaused {
 		i.DueAt = h.ms("p:due")
@@ -195,7 +199,8 @@ func delivered(queue, key, token, pendingSince string, h hash) delivery.Delivery
 	d := delivery.Delivery{
 		Hold: delivery.Hold{Queue: queue, Key: key, Token: token}, Message: []byte(h["msg"]), Claimed: h.ms("p:cat"),
 		Run: h.int("p:run"), Attempts: h.int("p:att"), Crashes: h.int("p:cra"), CrashedAlone: h.int("p:icr"), Waits: h.int("p:waits"), Version: h.int("p:ver"),
-		Failures: h.failures(), Steps: map[string][]byte{}, Progress: map[string][]byte{}, Retention: jobs.DefaultRetention, CancelAsked: h["p:can"],
+		Failures: h.failures(), Steps: map[string][]byte{}, Progress: map[string][]byte{}, Undoable: h.counts("u:"), Undone: h.counts("r:"), Undo: h.undo(),
+		Retention: jobs.DefaultRetention, CancelAsked: h["p:can"],
 	}
 	if ns, err := strconv.ParseInt(pendingSince, 10, 64); err == nil {
 		d.Ready = time.Unix(0, ns).UTC()

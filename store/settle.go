@@ -29,6 +29,8 @@ func (s *Store) Settle(ctx context.Context, d delivery.Delivery, v delivery.Verd
 		code, err = s.cancelled(ctx, d, v)
 	case delivery.Park:
 		code, err = s.park(ctx, d, v)
+	case delivery.Takeback:
+		code, err = s.takeback(ctx, d, v)
 	case delivery.Suspect:
 		code, err = s.suspect(ctx, d, v)
 	case delivery.HandBack:
@@ -123,6 +125,13 @@ func (s *Store) park(ctx context.Context, d delivery.Delivery, v delivery.Verdic
 	return s.runCode(ctx, "park", keys, args...)
 }
 
+func (s *Store) takeback(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
+	_, msg := revised(d.Message, func(m *message) { m.ErrorMsg = "being undone: " + v.Reason })
+	keys := append(heldKeys(d.Hold), pendingKey(d.Queue), eventsKey(d.Queue))
+	return s.runCode(ctx, "takeback", keys, d.Key, d.Token, msg, string(v.Undo.Outcome)+" "+mustJSON(v.Undo), failureText(v.Failure), keptFailures,
+		d.Version, actorOr(v.Actor), v.Reason)
+}
+
 func (s *Store) suspect(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
 	_, msg := revised(d.Message, func(m *message) { m.LastFailedAt = s.now().Unix() })
 	keys := append(heldKeys(d.Hold), retryKey(d.Queue), parkedKey(d.Queue), suspectsKey(d.Queue))
@@ -138,7 +147,7 @@ func (s *Store) quarantine(ctx context.Context, d delivery.Delivery, v delivery.
 	keys := append(heldKeys(d.Hold), archivedKey(d.Queue), deadKey(d.Queue), eventsKey(d.Queue), day, total, failedDay, failed, reportsKey(d.Queue), groupsKey(d.Queue))
 	entry := entryOf(d, v.Entry)
 	return s.runCode(ctx, "quarantine", keys, d.Key, d.Token, msg, expires, failureText(v.Failure), keptFailures,
-		mustJSON(entry), actorOr(v.Actor), entry.Reason, attemptUsed(entry.Class), d.Version, entry.Signature, about(entry))
+		mustJSON(entry), actorOr(v.Actor), entry.Reason, attemptUsed(entry.Class), d.Version, entry.Signature, about(entry), flag(v.Undid))
 }
 
 // attemptUsed is how many attempts an execution counts that ends in quarantine: a
@@ -176,6 +185,14 @@ func failureText(f *jobs.Failure) string {
 		return ""
 	}
 	return mustJSON(f)
+}
+
+// flag is a yes or no for a script.
+func flag(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 func actorOr(actor string) string {

@@ -87,6 +87,9 @@ func (w *Worker) forget(a *attempt) {
 
 func (w *Worker) newAttempt(d delivery.Delivery) *attempt {
 	a := &attempt{w: w, d: d, begun: time.Now(), entered: map[string]bool{}, steps: d.Steps, waits: map[string]jobs.Wait{}}
+	if a.d.Undoable == nil {
+		a.d.Undoable = map[string]int{}
+	}
 	a.handler, _ = w.handlerOf(d.Kind, d.Version)
 	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier(d.Headers))
 	a.log = w.log.With("queue", d.Queue, "job", d.Key, "kind", d.Kind, "attempt", d.Run)
@@ -181,7 +184,7 @@ func (a *attempt) timeout() time.Duration {
 	if limit <= 0 {
 		limit = jobs.DefaultTimeout
 	}
-	if !a.d.Deadline.IsZero() {
+	if !a.d.Deadline.IsZero() && a.d.Undo == nil {
 		limit = min(limit, a.d.Deadline.Sub(a.now()))
 	}
 	return limit
@@ -292,13 +295,14 @@ func (a *attempt) boundary() error {
 }
 
 // Commit implements [jobs.Attempt].
-func (a *attempt) Commit(ctx context.Context, step string, output []byte, started time.Time) error {
-	return a.record(ctx, delivery.Checkpoint{Step: step, Output: output, Run: a.d.Run, Elapsed: time.Since(started)})
+func (a *attempt) Commit(ctx context.Context, step string, output []byte, started time.Time, undoable bool) error {
+	return a.record(ctx, delivery.Checkpoint{Step: step, Output: output, Run: a.d.Run, Elapsed: time.Since(started), Undoable: undoable})
 }
 
 func (a *attempt) record(ctx context.Context, c delivery.Checkpoint) error {
 	err := a.write(ctx, func(ctx context.Context) error { return a.w.store.Checkpoint(ctx, a.d.Hold, c) })
 	if err == nil || errors.Is(err, jobs.ErrCancelled) || errors.Is(err, jobs.ErrPaused) {
+		a.noteUndoable(c)
 		a.w.metrics.steps.WithLabelValues(a.d.Kind).Inc()
 		a.log.Debug("step recorded", "step", c.Step, "took", c.Elapsed)
 	}

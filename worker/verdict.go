@@ -16,14 +16,15 @@ import (
 
 // refuse returns the verdict of a job that must not run here.
 func (a *attempt) refuse() (delivery.Verdict, bool) {
+	undoing := a.d.Undo != nil
 	switch {
-	case a.d.CancelAsked != "":
-		return delivery.Verdict{Outcome: delivery.Cancel, Reason: a.d.CancelAsked}, true
+	case a.d.CancelAsked != "" && !undoing:
+		return a.undoFirst(delivery.Verdict{Outcome: delivery.Cancel, Reason: a.d.CancelAsked}), true
 	case a.d.Undecodable != nil:
 		return a.quarantine(jobs.WithClass(jobs.ClassInvalid, a.d.Undecodable), "the message cannot be read"), true
-	case !a.d.Deadline.IsZero() && !a.now().Before(a.d.Deadline):
+	case !a.d.Deadline.IsZero() && !a.now().Before(a.d.Deadline) && !undoing:
 		err := fmt.Errorf("deadline %s has passed", a.d.Deadline.UTC().Format(time.RFC3339))
-		return a.quarantine(jobs.WithClass(jobs.ClassExpired, err), "expired before it began"), true
+		return a.undoFirst(a.quarantine(jobs.WithClass(jobs.ClassExpired, err), "expired before it began")), true
 	}
 	if _, known := a.w.handlerOf(a.d.Kind, a.d.Version); known {
 		return delivery.Verdict{}, false
@@ -39,12 +40,16 @@ func (a *attempt) refuse() (delivery.Verdict, bool) {
 const unknownAgain = 15 * time.Second
 
 // verdict is what becomes of the job after the handler has returned.
-func (a *attempt) verdict(o outcome) delivery.Verdict {
-	cause := context.Cause(a.ctx)
+func (a *attempt) verdict(o outcome) delivery.Verdict { return a.undoFirst(a.judge(o)) }
+
+func (a *attempt) judge(o outcome) delivery.Verdict {
+	cause, undoing := context.Cause(a.ctx), a.d.Undo != nil
 	switch {
+	case o.err == nil && undoing:
+		return a.undid()
 	case o.err == nil:
 		return delivery.Verdict{Outcome: delivery.Complete, Result: o.result}
-	case errors.Is(cause, jobs.ErrCancelled), errors.Is(o.err, jobs.ErrCancelled):
+	case !undoing && (errors.Is(cause, jobs.ErrCancelled) || errors.Is(o.err, jobs.ErrCancelled)):
 		return delivery.Verdict{Outcome: delivery.Cancel, Reason: cancelReason(o.err)}
 	case errors.Is(cause, jobs.ErrShutdown), errors.Is(cause, jobs.ErrPaused), errors.Is(cause, jobs.ErrLost), a.leaving.Load():
 		return delivery.Verdict{Outcome: delivery.HandBack}
@@ -85,7 +90,7 @@ func cancelReason(err error) string {
 // failed applies the kind's policy to an error.
 func (a *attempt) failed(err error) delivery.Verdict {
 	failure, c := jobs.NewFailure(err, a.now(), a.w.name, a.d.Run)
-	used := a.d.Attempts + 1
+	used := a.attemptsUsed()
 	ruling := a.handler.Definition.Rule(c, used, a.failuresOf(failure.Class, used), a.d.Waits)
 	if ruling.Action == jobs.ActionRetry && a.d.MaxAttempts > 0 && used >= a.d.MaxAttempts {
 		ruling = jobs.Ruling{Action: jobs.ActionQuarantine, Reason: fmt.Sprintf("the producer allowed %d attempts", a.d.MaxAttempts)}
@@ -98,6 +103,9 @@ func (a *attempt) failed(err error) delivery.Verdict {
 			Outcome: delivery.Pause, Failure: &failure, Delay: ruling.Wait,
 			Waiting: jobs.Waiting{Type: "timer", Name: string(failure.Class) + ": " + failure.Rule},
 		}
+	}
+	if a.d.Undo != nil {
+		return a.quarantine(err, a.notUndone(ruling.Reason))
 	}
 	return a.quarantine(err, ruling.Reason)
 }

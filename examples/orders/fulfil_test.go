@@ -55,7 +55,7 @@ func (a *attempt) Enter(step string) ([]byte, bool, error) {
 	return output, ok, nil
 }
 
-func (a *attempt) Commit(_ context.Context, step string, output []byte, _ time.Time) error {
+func (a *attempt) Commit(_ context.Context, step string, output []byte, _ time.Time, _ bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.recorded[step] = output
@@ -180,3 +180,7 @@ func TestKindIsWellDefined(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func (a *attempt) Undoing() ([]string, bool) { return nil, false }
+
+func (a *attempt) Undone(string) int { return 0 }

@@ -4,6 +4,8 @@
 package delivery
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/perdure/perdure/jobs"
@@ -49,6 +51,10 @@ type Delivery struct {
 	// nobody.
 	CancelAsked string
 
+	Undoable map[string]int // recorded steps that can be undone, and how many such were recorded up to each
+	Undone   map[string]int // how often a step was undone and begun anew
+	Undo     *Undo          // it is being undone; nil: it is not
+
 	// Undecodable says why the message cannot be read; such a delivery can only
 	// be quarantined.
 	Undecodable error
@@ -68,6 +74,7 @@ const (
 	Cancel     Outcome = "cancel"     // end it as decided
 	HandBack   Outcome = "handback"   // to the head of the queue; nothing used
 	Park       Outcome = "park"       // wait for what the handler waits for; no attempt used
+	Takeback   Outcome = "takeback"   // undo its steps, and end it as Undo says; no attempt used
 	Suspect    Outcome = "suspect"    // it took its isolated process with it; run it so again after Delay
 )
 
@@ -81,7 +88,32 @@ type Verdict struct {
 	Waits   []string      // Park: the names of the waits that are not over
 	Entry   Entry         // Quarantine
 	Reason  string        // Cancel
-	Actor   string        // Cancel, Quarantine: who decided; empty: perdure
+	Actor   string        // Cancel, Quarantine, Takeback: who decided; empty: perdure
+	Undo    *Undo         // Takeback
+	Undid   bool          // Quarantine, Cancel: a job that was being undone is undone whole
+}
+
+// Undo is what becomes of a job once its steps are undone. It is kept in the record
+// meanwhile.
+type Undo struct {
+	Outcome  Outcome   `json:"outcome"` // Cancel or Quarantine
+	Reason   string    `json:"reason"`
+	Actor    string    `json:"actor,omitempty"` // Cancel: who decided; empty: perdure
+	Entry    Entry     `json:"entry,omitzero"`  // Quarantine
+	Since    time.Time `json:"since"`
+	Attempts int       `json:"attempts"` // used before
+}
+
+// ToUndo returns the recorded steps that are to be undone, the last one first.
+func (d Delivery) ToUndo() []string {
+	steps := []string{}
+	for step := range d.Undoable {
+		if _, done := d.Steps["undo/"+step]; !done {
+			steps = append(steps, step)
+		}
+	}
+	slices.SortFunc(steps, func(a, b string) int { return cmp.Compare(d.Undoable[b], d.Undoable[a]) })
+	return steps
 }
 
 // Batch is what one claim returns.
@@ -97,10 +129,11 @@ type Batch struct {
 
 // Checkpoint is a step's end.
 type Checkpoint struct {
-	Step    string
-	Output  []byte
-	Run     int
-	Elapsed time.Duration
+	Step     string
+	Output   []byte
+	Run      int
+	Elapsed  time.Duration
+	Undoable bool // it has a way to be undone
 }
 
 // Holding is one entry of an owner's list in a queue.

@@ -57,7 +57,7 @@ func (a *attempt) Enter(step string) ([]byte, bool, error) {
 	return output, ok, nil
 }
 
-func (a *attempt) Commit(_ context.Context, step string, output []byte, _ time.Time) error {
+func (a *attempt) Commit(_ context.Context, step string, output []byte, _ time.Time, _ bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.outputs[step] = output
@@ -128,3 +128,7 @@ func env(values map[string]string) func(string) (string, bool) {
 
 // quiet is the log of a server whose handshakes are meant to fail.
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
+
+func (a *attempt) Undoing() ([]string, bool) { return nil, false }
+
+func (a *attempt) Undone(string) int { return 0 }

@@ -69,11 +69,16 @@ func (e *execution) Enter(step string) (output []byte, recorded bool, err error)
 }
 
 // Commit implements [jobs.Attempt].
-func (e *execution) Commit(_ context.Context, step string, output []byte, _ time.Time) error {
+func (e *execution) Commit(_ context.Context, step string, output []byte, _ time.Time, undoable bool) error {
 	if err := e.crash(step, AfterEffect); err != nil {
 		return err
 	}
 	e.record(step, output)
+	if undoable {
+		e.mu.Lock()
+		e.undoable[step] = len(e.undoable)
+		e.mu.Unlock()
+	}
 	return e.crash(step, AfterRecord)
 }
 

@@ -37,6 +37,8 @@ type Job struct {
 	children map[string]*Job         // by key
 	groups   map[string]bool         // names that children were made under
 	faked    map[string]jobs.Ended   // how children end that are not run
+	undoable map[string]int          // recorded steps with a way to be undone, by their order
+	undo     *ending                 // it is being undone; nil: it is not
 	outcome  Outcome
 	paused   int // in a row
 
@@ -86,7 +88,7 @@ func newJob(t testing.TB, handler jobs.Handler, key string, payload []byte, now 
 	return &Job{
 		t: t, handler: handler, key: key, payload: payload, now: now, began: now,
 		steps: map[string][]byte{}, progress: map[string][]byte{}, signals: map[string][]byte{}, waits: map[string]wait{}, faults: map[string][]error{},
-		served: map[string]jobs.Handler{}, children: map[string]*Job{}, groups: map[string]bool{}, faked: map[string]jobs.Ended{},
+		served: map[string]jobs.Handler{}, children: map[string]*Job{}, groups: map[string]bool{}, faked: map[string]jobs.Ended{}, undoable: map[string]int{},
 		outcome: Outcome{State: jobs.StatePending, codec: handler.Definition.Codec},
 	}
 }
@@ -168,10 +170,12 @@ func (j *Job) execute() {
 	switch {
 	case j.run.isCut():
 		j.outcome.State = jobs.StateRetrying // by another worker
+	case err == nil && j.undo != nil:
+		j.end(j.undo.state, j.undo.reason)
 	case err == nil:
 		j.outcome.State, j.outcome.result = jobs.StateCompleted, result
-	case errors.Is(err, jobs.ErrCancelled):
-		j.outcome.State, j.outcome.Reason = jobs.StateCancelled, err.Error()
+	case errors.Is(err, jobs.ErrCancelled) && j.undo == nil:
+		j.end(jobs.StateCancelled, err.Error())
 	case errors.Is(err, jobs.ErrParked) && len(j.run.waiting) > 0:
 		j.park()
 	default:
@@ -227,13 +231,16 @@ func (j *Job) skip(d time.Duration) { j.now = j.now.Add(max(d, 0)) }
 func (j *Job) fail(err error) {
 	failure, c := jobs.NewFailure(err, j.now, "jobstest", j.outcome.Runs)
 	j.outcome.Failures = append(j.outcome.Failures, failure)
-	ofClass := 0
-	for _, f := range j.outcome.Failures {
+	ofClass, base := 0, ending{}
+	if j.undo != nil {
+		base = *j.undo
+	}
+	for _, f := range j.outcome.Failures[base.failures:] {
 		if f.Class == failure.Class {
 			ofClass++
 		}
 	}
-	ruling := j.handler.Definition.Rule(c, j.outcome.Attempts+1, ofClass, j.paused)
+	ruling := j.handler.Definition.Rule(c, j.outcome.Attempts-base.attempts+1, ofClass, j.paused)
 	switch ruling.Action {
 	case jobs.ActionPause:
 		j.paused++
@@ -242,7 +249,7 @@ func (j *Job) fail(err error) {
 		j.outcome.Attempts++
 	}
 	if ruling.Action == jobs.ActionQuarantine {
-		j.outcome.State, j.outcome.Reason = jobs.StateQuarantined, ruling.Reason
+		j.end(jobs.StateQuarantined, ruling.Reason)
 		return
 	}
 	j.outcome.State = jobs.StateRetrying

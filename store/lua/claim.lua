@@ -17,6 +17,7 @@ local now, now_ms = clock()
 local function replayed(task, key)
   ungrouped(task, key, KEYS[9], KEYS[14])
   redis.call('HDEL', task, 'p:dead', 'p:att', 'p:icr', 'p:plan')
+  renewed(task)
   decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job')
 end
 

@@ -59,10 +59,11 @@ local function took(decided, answer)
   return answer
 end
 
--- asked says what somebody has asked of a running job: 0 nothing, 1 to end as cancelled, 2 to pause.
+-- asked says what somebody has asked of a running job: 0 nothing, 1 to end as cancelled, 2 to pause. One that is being
+-- undone is ending already.
 local function asked(task)
-  local had = redis.call('HMGET', task, 'p:can', 'p:hold')
-  return had[1] and 1 or had[2] and 2 or 0
+  local had = redis.call('HMGET', task, 'p:can', 'p:hold', 'p:undo')
+  return had[1] and not had[3] and 1 or had[2] and 2 or 0
 end
 
 -- shown returns the message with the error that asynq's tools show, of at most 127 bytes. That is field 7; of a field
@@ -162,6 +163,27 @@ local function ungrouped(task, key, dead, groups)
   redis.call('HDEL', task, 'p:sig')
 end
 
+-- undoable says whether a job has recorded steps that are to be undone before it ends for good.
+local function undoable(task)
+  if redis.call('HEXISTS', task, 'p:undos') == 0 then return false end
+  for _, field in ipairs(redis.call('HKEYS', task)) do
+    if string.sub(field, 1, 2) == 'u:' and redis.call('HEXISTS', task, 's:undo/' .. string.sub(field, 3)) == 0 then return true end
+  end
+  return false
+end
+
+-- renewed forgets the steps that were undone, so that they are begun anew, unless the undoing has not come to its end.
+local function renewed(task)
+  if redis.call('HEXISTS', task, 'p:undos') == 0 or redis.call('HEXISTS', task, 'p:undo') == 1 then return end
+  for _, field in ipairs(redis.call('HKEYS', task)) do
+    local step = string.sub(field, 1, 2) == 'u:' and string.sub(field, 3)
+    if step and redis.call('HDEL', task, 's:undo/' .. step) == 1 then
+      redis.call('HDEL', task, 's:' .. step, field)
+      redis.call('HINCRBY', task, 'r:' .. step, 1)
+    end
+  end
+end
+
 -- unfailed forgets of a job's children that they have failed: they are looked at again.
 local function unfailed(task)
   if redis.call('HEXISTS', task, 'p:kids') == 0 then return end
@@ -177,9 +199,11 @@ local function revived(task, key, msg, from, pending, archived, dead, groups)
   local _, _, now_ns = clock()
   redis.call('ZREM', archived, key)
   ungrouped(task, key, dead, groups)
+  if from == 'start' then redis.call('HDEL', task, 'p:undo') end
+  renewed(task)
   if from == 'start' then
     for _, field in ipairs(redis.call('HKEYS', task)) do
-      if string.find('s: h: w: g: i: c: b:', string.sub(field, 1, 2), 1, true) then redis.call('HDEL', task, field) end
+      if string.find('s: h: w: g: i: c: b: u:', string.sub(field, 1, 2), 1, true) then redis.call('HDEL', task, field) end
     end
     redis.call('HDEL', task, 'p:ver')
   else

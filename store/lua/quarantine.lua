@@ -7,6 +7,7 @@
 -- ARGV[1] key   ARGV[2] token   ARGV[3] message   ARGV[4] when the day's counters expire, unix s   ARGV[5] failure
 -- ARGV[6] how many failures are kept   ARGV[7] entry   ARGV[8] actor   ARGV[9] reason   ARGV[10] attempts used, 0 or 1
 -- ARGV[11] the kind's version, pinned when none is yet; 0: not known   ARGV[12] signature   ARGV[13] what the group is about
+-- ARGV[14] 1: its steps were undone before, all of them
 -- A request to cancel or to pause it is settled with that: it has ended in another way, and a later replay is not to be
 -- cancelled or paused.
 -- Returns 1 isolated; 2 ended before by this token (sent twice); -1 no such job; -2 stale token.
@@ -18,6 +19,7 @@ release(KEYS[2], KEYS[3], KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[5], now, ARGV[1])
 redis.call('ZADD', KEYS[6], now_ms, ARGV[1])
 redis.call('HDEL', KEYS[1], 'p:tok', 'p:waits', 'p:can', 'p:alone', 'p:hold')
+if ARGV[14] == '1' then redis.call('HDEL', KEYS[1], 'p:undo') end
 if ARGV[11] ~= '0' then redis.call('HSETNX', KEYS[1], 'p:ver', ARGV[11]) end
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'archived', 'p:ltok', ARGV[2], 'p:dead', ARGV[7])
 redis.call('HINCRBY', KEYS[1], 'p:att', ARGV[10])
