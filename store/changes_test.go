@@ -852,4 +852,237 @@ replay 1 edited
 -perdure:{q}:groups:<signature>:keys k
 ~asynq:{q}:t:k msg
 ~asynq:{q}:t:k state=pending
+
+cancel 1 undone before
++asynq:{q}:completed k=<time>
++asynq:{q}:t:k p:end=cancelled
++asynq:{q}:t:k p:exp=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 3=cancel k by ada: because
+-asynq:{q}:pending
+-asynq:{q}:t:k pending_since
+~asynq:{q}:t:k state=completed
+
+cancel 2 paused by an operator, to be undone first
++asynq:{q}:pending=k
++asynq:{q}:t:k p:can=ada: because
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=2
++perdure:{q}:events 1=cancel k by ada: because
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:back
+-asynq:{q}:t:k p:due
+-asynq:{q}:t:k p:hold
+-asynq:{q}:t:k p:wait
+-perdure:{q}:parked k
+~asynq:{q}:t:k state=pending
+
+cancel 2 paused, to be undone first
++asynq:{q}:pending=k
++asynq:{q}:t:k p:can=ada: because
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=2
++perdure:{q}:events 0=cancel k by ada: because
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:due
+-asynq:{q}:t:k p:wait
+-asynq:{q}:t:k p:waits
+-perdure:{q}:parked k
+~asynq:{q}:t:k state=pending
+
+cancel 2 pending, to be undone first
++asynq:{q}:t:k p:can=ada: because
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=2
++perdure:{q}:events 0=cancel k by ada: because
+
+cancel 2 retrying, to be undone first
++asynq:{q}:pending=k
++asynq:{q}:t:k p:can=ada: because
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=2
++perdure:{q}:events 0=cancel k by ada: because
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:due
+~asynq:{q}:t:k state=pending
+
+cancelled 1 undone
++asynq:{q}:completed k=<time>
++asynq:{q}:t:k p:end=cancelled
++asynq:{q}:t:k p:exp=<time>
++perdure:{q}:events 1=cancel k by ada: not wanted
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-asynq:{q}:t:k p:undo
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k p:ltok=2-o-2
+~asynq:{q}:t:k state=completed
+
+checkpoint 1 undoable
++asynq:{q}:t:k p:undos=1
++asynq:{q}:t:k s:s1=1 <time> <time> {"x":1}
++asynq:{q}:t:k u:s1=1
+
+quarantine 1 an undo has failed
++asynq:{q}:archived k=<time>
++asynq:{q}:failed:<day> ttl=set
++asynq:{q}:failed:<day>=1
++asynq:{q}:failed=1
++asynq:{q}:processed:<day> ttl=set
++asynq:{q}:processed:<day>=1
++asynq:{q}:processed=1
++asynq:{q}:t:k f:2
++asynq:{q}:t:k p:att=1
++asynq:{q}:t:k p:dead
++asynq:{q}:t:k p:sig=<signature>
++perdure:{q}:dead k=<time>
++perdure:{q}:events 1=quarantine k by perdure: exhausted
++perdure:{q}:groups <signature>=<time>
++perdure:{q}:groups:<signature> about
++perdure:{q}:groups:<signature> first=<time>
++perdure:{q}:groups:<signature> seen=1
++perdure:{q}:groups:<signature> v:1=1
++perdure:{q}:groups:<signature>:keys k=<time>
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k p:fn=2
+~asynq:{q}:t:k p:ltok=2-o-2
+~asynq:{q}:t:k state=archived
+
+quarantine 1 undone
++asynq:{q}:archived k=<time>
++asynq:{q}:failed:<day> ttl=set
++asynq:{q}:failed:<day>=1
++asynq:{q}:failed=1
++asynq:{q}:processed:<day> ttl=set
++asynq:{q}:processed:<day>=1
++asynq:{q}:processed=1
++asynq:{q}:t:k p:att=1
++asynq:{q}:t:k p:dead
++asynq:{q}:t:k p:sig=<signature>
++perdure:{q}:dead k=<time>
++perdure:{q}:events 1=quarantine k by perdure: exhausted
++perdure:{q}:groups <signature>=<time>
++perdure:{q}:groups:<signature> about
++perdure:{q}:groups:<signature> first=<time>
++perdure:{q}:groups:<signature> seen=1
++perdure:{q}:groups:<signature> v:1=1
++perdure:{q}:groups:<signature>:keys k=<time>
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-asynq:{q}:t:k p:undo
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k p:ltok=2-o-2
+~asynq:{q}:t:k state=archived
+
+replay 1 of an undo that has failed
++asynq:{q}:pending=k
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 2=replay k by ada: because
+-asynq:{q}:archived k
+-asynq:{q}:t:k p:att
+-asynq:{q}:t:k p:dead
+-asynq:{q}:t:k p:sig
+-perdure:{q}:dead k
+-perdure:{q}:groups:<signature>:keys k
+~asynq:{q}:t:k state=pending
+
+replay 1 of an undo that has failed, from the start
++asynq:{q}:pending=k
++asynq:{q}:t:k pending_since=<time>
++asynq:{q}:t:k r:s2=1
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 2=replay k by ada: because
+-asynq:{q}:archived k
+-asynq:{q}:t:k p:att
+-asynq:{q}:t:k p:dead
+-asynq:{q}:t:k p:sig
+-asynq:{q}:t:k p:undo
+-asynq:{q}:t:k p:ver
+-asynq:{q}:t:k s:s1
+-asynq:{q}:t:k s:s2
+-asynq:{q}:t:k s:undo/s2
+-asynq:{q}:t:k u:s1
+-asynq:{q}:t:k u:s2
+-perdure:{q}:dead k
+-perdure:{q}:groups:<signature>:keys k
+~asynq:{q}:t:k state=pending
+
+replay 1 undone
++asynq:{q}:pending=k
++asynq:{q}:t:k pending_since=<time>
++asynq:{q}:t:k r:s1=1
++asynq:{q}:t:k r:s2=1
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 2=replay k by ada: because
+-asynq:{q}:archived k
+-asynq:{q}:t:k p:att
+-asynq:{q}:t:k p:dead
+-asynq:{q}:t:k p:sig
+-asynq:{q}:t:k s:s1
+-asynq:{q}:t:k s:s2
+-asynq:{q}:t:k s:undo/s1
+-asynq:{q}:t:k s:undo/s2
+-asynq:{q}:t:k u:s1
+-asynq:{q}:t:k u:s2
+-perdure:{q}:dead k
+-perdure:{q}:groups:<signature>:keys k
+~asynq:{q}:t:k state=pending
+
+replay 1 undone, from the start
++asynq:{q}:pending=k
++asynq:{q}:t:k pending_since=<time>
++asynq:{q}:t:k r:s1=1
++asynq:{q}:t:k r:s2=1
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 2=replay k by ada: because
+-asynq:{q}:archived k
+-asynq:{q}:t:k p:att
+-asynq:{q}:t:k p:dead
+-asynq:{q}:t:k p:sig
+-asynq:{q}:t:k p:ver
+-asynq:{q}:t:k s:s1
+-asynq:{q}:t:k s:s2
+-asynq:{q}:t:k s:undo/s1
+-asynq:{q}:t:k s:undo/s2
+-asynq:{q}:t:k u:s1
+-asynq:{q}:t:k u:s2
+-perdure:{q}:dead k
+-perdure:{q}:groups:<signature>:keys k
+~asynq:{q}:t:k state=pending
+
+takeback 1
++asynq:{q}:pending=k
++asynq:{q}:t:k f:1
++asynq:{q}:t:k p:fn=1
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:undo=quarantine {"outcome":"quarantine","reason":"exhausted","entry":{"class":"transient","rule":"","reason":"exhausted","kind":"","message":"boom","signature":"","worker":""},"since":"<day>T22:13:20Z","attempts":0}
++asynq:{q}:t:k p:ver=1
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:events 0=undo k by perdure: exhausted
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=pending
+
+checkpoint 1 asked to be cancelled and being undone
++asynq:{q}:t:k s:undo/s1=2 <time> <time> 1
 `

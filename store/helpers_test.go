@@ -86,7 +86,10 @@ var verdicts = map[delivery.Outcome]delivery.Verdict{
 	delivery.Cancel:     {Outcome: delivery.Cancel, Reason: "not wanted", Actor: "ada"},
 	delivery.HandBack:   {Outcome: delivery.HandBack},
 	delivery.Park:       {Outcome: delivery.Park, Waiting: jobs.Waiting{Type: "signal", Name: "go"}, Waits: []string{"go"}},
-	delivery.Suspect:    {Outcome: delivery.Suspect, Failure: &failed},
+	delivery.Takeback: {Outcome: delivery.Takeback, Failure: &failed, Reason: "exhausted", Undo: &delivery.Undo{
+		Outcome: delivery.Quarantine, Reason: "exhausted", Entry: delivery.Entry{Class: failed.Class, Reason: "exhausted", Message: "boom"}, Since: failed.At,
+	}},
+	delivery.Suspect: {Outcome: delivery.Suspect, Failure: &failed},
 }
 
 func outcomes() []delivery.Outcome { return slices.Sorted(maps.Keys(verdicts)) }
@@ -110,6 +113,8 @@ func (f *fixture) settle(d delivery.Delivery, outcome delivery.Outcome) int64 {
 		code, err = f.cancelled(f.ctx, d, v)
 	case delivery.Park:
 		code, err = f.park(f.ctx, d, v)
+	case delivery.Takeback:
+		code, err = f.takeback(f.ctx, d, v)
 	case delivery.Suspect:
 		code, err = f.suspect(f.ctx, d, v)
 	case delivery.HandBack:

@@ -132,6 +132,7 @@ func (m *machine) checkHash(t *rapid.T, key string, h hash) {
 		t.Fatalf("%s has the tokens %s, %s, %s, want %+v", key, h["p:tok"], h["p:ltok"], h["p:blame"], j)
 	}
 	j.checkSteps(t, key, h)
+	m.checkUndo(t, key, h)
 	m.checkFamily(t, key, h)
 }
 

@@ -21,6 +21,11 @@ type modelPlan struct {
 func (j *modelJob) revived(fromStart bool) {
 	j.state, j.attempts, j.waits, j.crashes, j.alone, j.blame, j.plan = jobs.StatePending, 0, 0, 0, 0, "", ""
 	if fromStart {
+		j.undo.open = ""
+	}
+	j.renewed()
+	if fromStart {
+		clear(j.undo.undoable)
 		clear(j.steps)
 		clear(j.progress)
 		j.armed, j.signal, j.kept = false, "", false

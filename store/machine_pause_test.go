@@ -9,7 +9,7 @@ import (
 // wanted is what a write of a running job is answered besides.
 func (j *modelJob) wanted() error {
 	switch {
-	case j.asked:
+	case j.asked && j.undo.open == "":
 		return jobs.ErrCancelled
 	case j.halt:
 		return jobs.ErrPaused

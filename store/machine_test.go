@@ -36,6 +36,7 @@ type modelJob struct {
 	signal                                   string // id of the one that was given
 	kept                                     bool   // and was not waited for yet
 	family                                   modelFamily
+	undo                                     modelUndo
 	last                                     string // token of the last verdict
 	incarnation                              string // "" until the first claim of a stock producer's job
 	forget                                   bool   // when it completes: a stock producer wants no result
@@ -193,7 +194,7 @@ func (m *machine) enqueue(t *rapid.T) {
 }
 
 func newModelJob(state jobs.State, incarnation string) *modelJob {
-	return &modelJob{state: state, incarnation: incarnation, steps: map[string]string{}, progress: map[string]string{}}
+	return &modelJob{state: state, incarnation: incarnation, steps: map[string]string{}, progress: map[string]string{}, undo: modelUndo{undoable: map[string]bool{}, undone: map[string]int{}}}
 }
 
 // adopt enqueues as a stock producer does, without our headers.
@@ -370,9 +371,10 @@ func (m *machine) begun(t *rapid.T, d delivery.Delivery, j *modelJob, o *modelOw
 
 func (m *machine) checkpoint(t *rapid.T) {
 	_, j := m.one(t, jobs.StateRunning)
-	step, run := rapid.SampledFrom([]string{"s1", "s2"}).Draw(t, "step"), strconv.Itoa(j.runs)
+	step, run := rapid.SampledFrom([]string{"s1", "s2", "undo/s1"}).Draw(t, "step"), strconv.Itoa(j.runs)
+	undoable := rapid.Bool().Draw(t, "undoable") && step == "s1"
 	_, err := m.through(t, "checkpoint", func() error {
-		return m.f.Checkpoint(m.f.ctx, j.held.Hold, delivery.Checkpoint{Step: step, Run: j.runs, Output: []byte(run)})
+		return m.f.Checkpoint(m.f.ctx, j.held.Hold, delivery.Checkpoint{Step: step, Run: j.runs, Output: []byte(run), Undoable: undoable})
 	})
 	switch by := j.steps[step]; {
 	case by != "" && by != run:
@@ -384,6 +386,9 @@ func (m *machine) checkpoint(t *rapid.T) {
 	if j.steps[step] == "" {
 		j.steps[step], j.waits, j.row = run, 0, 0
 		delete(j.progress, step)
+		if undoable {
+			j.undo.undoable[step] = true
+		}
 	}
 }
 
@@ -413,13 +418,18 @@ func (m *machine) settle(t *rapid.T) {
 	} else {
 		want(t, string(outcome), err, nil)
 	}
+	m.ended(j, outcome)
+	if gone {
+		delete(m.jobs, key)
+	}
+}
+
+// ended follows an execution's verdict.
+func (m *machine) ended(j *modelJob, outcome delivery.Outcome) {
 	m.old = append(m.old, *j.held)
 	j.last, j.held, j.owner, j.runsAlone = j.held.Token, nil, nil, false
 	m.count(outcome)
 	j.settled(m, outcome)
-	if gone {
-		delete(m.jobs, key)
-	}
 }
 
 // count follows asynq's counters and the decisions on record.
@@ -431,7 +441,7 @@ func (m *machine) count(outcome delivery.Outcome) {
 		m.total["processed"]++
 		m.total["failed"]++
 	}
-	if outcome == delivery.Quarantine {
+	if outcome == delivery.Quarantine || outcome == delivery.Takeback {
 		m.decisions++
 	}
 }
@@ -459,8 +469,11 @@ func (j *modelJob) settled(m *machine, outcome delivery.Outcome) {
 		if !j.asked {
 			m.decisions++
 		}
-		j.state, j.waits, j.asked, j.halt = jobs.StateCancelled, 0, false, false
+		j.state, j.waits, j.asked, j.halt, j.undo.open = jobs.StateCancelled, 0, false, false, ""
 		j.family.orphaned = j.family.ever
+	case delivery.Takeback:
+		j.state, j.waits, j.halt, j.undo.open = jobs.StatePending, 0, false, delivery.Quarantine
+		j.failures++
 	case delivery.HandBack:
 		j.state = jobs.StatePending
 	case delivery.Park:
@@ -715,12 +728,18 @@ func (m *machine) cancel(t *rapid.T) {
 		want(t, "cancel", err, jobs.ErrConflict)
 		return
 	case j.state == jobs.StateCancelled:
+	case j.undo.open != "":
+		want(t, "cancel", err, jobs.ErrConflict)
+		return
+	case j.asked && j.state == jobs.StatePending && j.left():
 	case j.asked && j.state == jobs.StateRunning:
 	default:
 		if !j.asked {
 			m.decisions++
 		}
-		if j.asked = j.state == jobs.StateRunning; !j.asked {
+		if j.asked = j.state == jobs.StateRunning || j.left(); j.asked && j.state != jobs.StateRunning {
+			j.state, j.waits, j.isolated, j.waiting, j.halt, j.halted = jobs.StatePending, 0, false, false, false, false
+		} else if !j.asked {
 			j.state, j.waits, j.isolated, j.waiting, j.halt, j.halted = jobs.StateCancelled, 0, false, false, false, false
 			j.family.orphaned = j.family.ever
 		}
@@ -825,7 +844,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"checkpoint": m.checkpoint, "progress": m.saveProgress, "settle": m.settle, "settle again": m.settle,
 		"stale": m.stale, "stale again": m.stale, "fenced": m.fenced, "isolate": m.isolate, "absolve": m.absolve,
 		"spawn": m.spawn, "spawn again": m.spawn, "park for children": m.parkForKids, "child ends": m.kidEnds, "report": m.relayReports, "orphans": m.relayOrphans,
-		"await": m.await, "signal": m.send, "holdings": m.holdings, "beat": m.beat, "silent": m.fallSilent, "reclaim": m.reclaim, "crash": m.crash, "crash again": m.crash,
+		"await": m.await, "signal": m.send, "undid": m.undid, "undid again": m.undid, "holdings": m.holdings, "beat": m.beat, "silent": m.fallSilent, "reclaim": m.reclaim, "crash": m.crash, "crash again": m.crash,
 		"promote": m.promote, "expire": m.expire, "announce": m.announce,
 		"cancel": m.cancel, "pause": m.pause, "resume": m.resume, "replay": m.replay, "replay edited": m.replayEdited, "erase": m.erase, "plan": m.planReplay, "plan again": m.planReplay, "discard": m.discard, "hold": m.hold,
 	}

@@ -71,7 +71,7 @@ func checkpoint(run int) func(f *fixture, from any) any {
 
 func (f *fixture) checkpoint(d delivery.Delivery, run, most int) any {
 	f.t.Helper()
-	reply, err := f.run(f.ctx, "checkpoint", []string{taskKey("q", "k")}, d.Token, "s1", run, 5, `{"x":1}`, most)
+	reply, err := f.run(f.ctx, "checkpoint", []string{taskKey("q", "k")}, d.Token, "s1", run, 5, `{"x":1}`, most, 0)
 	f.ok(err)
 	return reply
 }
@@ -289,7 +289,7 @@ func otherCases() []scriptCase {
 }
 
 func allCases() []scriptCase {
-	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), childCases(), scheduleCases(), deadCases())
+	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), undoCases(), childCases(), scheduleCases(), deadCases())
 }
 
 // TestScripts runs each script into each of its answers, and compares the whole

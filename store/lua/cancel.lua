@@ -18,8 +18,8 @@ local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:end', 'p:can', 'p:ex
 if not had[1] then return -1 end
 if had[3] == 'cancelled' then return 3 end
 if had[2] == 'completed' or had[2] == 'archived' or had[5] then return -3 end
-if had[2] == 'active' and had[4] then return 3 end
 if had[7] then return string.sub(had[7], 1, 7) == 'cancel ' and 3 or -3 end
+if had[2] == 'active' and had[4] then return 3 end
 if had[1] ~= ARGV[2] then return 0 end
 local undo_first = had[2] ~= 'active' and undoable(KEYS[1])
 if undo_first and had[4] and had[2] == 'pending' then return 3 end
