@@ -57,6 +57,8 @@ func deadlyHandler() jobs.Handler {
 			}
 		case "call":
 			return jobs.Call(ctx, "chick", chick, 7)
+		case "undo":
+			return undone(ctx)
 		case "brood":
 			return brood(ctx)
 		case "wait":
@@ -268,6 +270,12 @@ func suspect(t *testing.T, s *store.Store, job jobs.Job) {
 	if _, err := s.Enqueue(t.Context(), job); err != nil {
 		t.Fatal(err)
 	}
+	dieOf(t, s, job)
+}
+
+// dieOf has two workers die while they run a job that is enqueued.
+func dieOf(t *testing.T, s *store.Store, job jobs.Job) {
+	t.Helper()
 	for i := range 2 {
 		owner := fmt.Sprint("dead", job.Key, i)
 		if batch, err := s.Claim(t.Context(), "default", owner, 1); err != nil || len(batch.Deliveries) != 1 {
