@@ -104,6 +104,9 @@ func (a *App) family(i jobs.Info) {
 	if i.Parent != nil {
 		a.printf("  child of %s/%s\n", i.Parent.Queue, i.Parent.Key)
 	}
+	if u := i.Undo; u != nil {
+		a.printf("  undo     to be %s: undone %s; left %s\n", u.Outcome, listOf(u.Undone), listOf(u.Left))
+	}
 	for _, c := range i.Children {
 		a.printf("  children %-16s %d of kind %s in %s, %d open, %d failed\n", c.Name, c.Total, c.Kind, c.Queue, c.Open, c.Failed)
 	}
@@ -119,4 +122,12 @@ func jobRows(list []jobs.Info) [][]string {
 		rows = append(rows, []string{i.Queue, i.Key, i.Kind, string(i.State), fmt.Sprint(i.Attempts), clock(i.DueAt), failure})
 	}
 	return rows
+}
+
+// listOf is a list of names in a line.
+func listOf(names []string) string {
+	if len(names) == 0 {
+		return "nothing"
+	}
+	return strings.Join(names, ", ")
 }
