@@ -111,3 +111,5 @@ func (m *memory) Children(_ context.Context, g jobs.Group, wait bool) ([]jobs.En
 func (m *memory) Undoing() ([]string, bool) { return nil, false }
 
 func (m *memory) Undone(string) int { return 0 }
+
+func (m *memory) Unmet() []string { return nil }

@@ -193,6 +193,15 @@ func CallEach[Item, P, R any](
 	return results, nil
 }
 
+// roundName is a group's name in a round of a job that continues: children of an
+// earlier one are others, and tell of themselves by their own name.
+func roundName(name string, round int) string {
+	if round == 0 {
+		return name
+	}
+	return fmt.Sprintf("%s~%d", name, round)
+}
+
 func checkItems(name string, items []string) error {
 	if err := bounded("children of "+name, len(items), 0, MaxChildren); err != nil {
 		return err
@@ -219,7 +228,8 @@ func checkItem(name, item string) error {
 
 // ChildKey returns the key of the child that a job makes under a name; item is "" for
 // [Spawn] and [Call], and the item's key for [CallEach]. It reads
-// <parent>~<name> or <parent>~~… with a digest where that would be ambiguous or too long.
+// <parent>~<name> or <parent>~~… with a digest where that would be ambiguous or too long. In round n of a
+// parent that continues ([ContinueAs]) the name is followed by ~ and n.
 func ChildKey(parent, name, item string) string {
 	key := parent + "~" + name
 	if item != "" {
@@ -281,6 +291,7 @@ func newFamily(ctx context.Context, name string, d Definition, items []string, j
 		return nil, fmt.Errorf("spawn %q: %w", name, ErrParked)
 	}
 	about := a.About()
+	name = roundName(name, about.Round)
 	f := &family{a: a, began: time.Now(), group: Group{Name: name, Kind: d.Name, Queue: d.Queue, Items: items, Jobs: make([]Job, len(items))}}
 	for i, item := range items {
 		j := job(i, ChildKey(about.Key, name, item))

@@ -75,7 +75,8 @@ func (h Handler) Check(payload []byte) (err error) {
 // Run executes one attempt and returns the encoded result. A panic comes back as
 // a *[PanicError]. An error that matches [ErrParked] says that the handler has come
 // to a wait that is not over, also when it returned something else. In a job that is
-// being undone it runs the undos, and the result is nil.
+// being undone it runs the undos, and the result is nil. Success without coming to all
+// that is recorded of the job is an error. See [Continuation] for another one.
 func (h Handler) Run(ctx context.Context, payload []byte) (result []byte, err error) {
 	var panicked atomic.Pointer[string]
 	defer func() {
@@ -90,8 +91,10 @@ func (h Handler) Run(ctx context.Context, payload []byte) (result []byte, err er
 				return h.undo(ctx, a, payload, steps)
 			}
 		}
-		result, err = h.run(ctx, payload)
-		return err
+		if result, err = h.run(ctx, payload); err == nil {
+			err = h.checkMet(ctx)
+		}
+		return h.continued(err)
 	})
 	for i := len(h.middleware) - 1; i >= 0; i-- {
 		next = h.middleware[i](next)

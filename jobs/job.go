@@ -15,6 +15,7 @@ type Job struct {
 	Queue     string
 	Key       string
 	Payload   []byte // encoded by the kind's codec
+	Version   int    // of the kind that the payload was made for
 	Digest    string // equal for equal kind and payload
 	Tenant    string
 	Headers   map[string]string
@@ -169,7 +170,7 @@ func Raw(d Definition, key string, payload json.RawMessage, options ...JobOption
 }
 
 func newJob(d Definition, key string, options []JobOption) Job {
-	j := Job{Kind: d.Name, Queue: d.Queue, Key: key, Timeout: d.Timeout, Retention: d.Retention}
+	j := Job{Kind: d.Name, Version: d.Version, Queue: d.Queue, Key: key, Timeout: d.Timeout, Retention: d.Retention}
 	errs := []error{CheckKind(d.Name), CheckKey(key)}
 	for _, option := range options {
 		errs = append(errs, option.makes(&j))

@@ -23,8 +23,12 @@ type Definition struct {
 	Needs       []string           // the named services it depends on
 	MaxPayload  int                // bytes as stored, default 64 KiB
 	MaxOutput   int                // bytes of one step's output or of the result, default 1 MiB
+	MaxSteps    int                // recorded steps and waits of one job, default 2,000
+	MaxRecorded int                // bytes of all that is recorded of one job, default 16 MiB
 	Codec       Codec              // default JSON
 	Schema      string             // digest of the payload and result types' shape
+
+	migrations map[int]migration // of payloads, from each version to the next
 }
 
 // Limits and defaults of a Definition.
@@ -150,14 +154,14 @@ func Define[P, R any](name string, options ...Option) Kind[P, R] {
 	d := Definition{
 		Name: name, Queue: "default", Version: 1, Retry: DefaultRetry,
 		Timeout: DefaultTimeout, Retention: DefaultRetention,
-		MaxPayload: DefaultMaxPayload, MaxOutput: DefaultMaxOutput, Codec: JSON,
+		MaxPayload: DefaultMaxPayload, MaxOutput: DefaultMaxOutput, MaxSteps: DefaultMaxSteps, MaxRecorded: DefaultMaxRecorded, Codec: JSON,
 		Schema: schemaDigest(reflect.TypeFor[P](), reflect.TypeFor[R]()),
 	}
 	errs := []error{CheckKind(name)}
 	for _, option := range options {
 		errs = append(errs, option.defines(&d))
 	}
-	err := errors.Join(errs...)
+	err := errors.Join(append(errs, d.checkMigrations())...)
 	if err != nil {
 		err = fmt.Errorf("kind %q: %w", name, err)
 	}
@@ -191,6 +195,10 @@ func (k Kind[P, R]) Do(fn func(ctx context.Context, payload P) (R, error), middl
 		return p, nil
 	}
 	run := func(ctx context.Context, payload []byte) ([]byte, error) {
+		payload, err := k.definition.migrated(payload, payloadVersion(ctx))
+		if err != nil {
+			return nil, err
+		}
 		p, err := decode(payload)
 		if err != nil {
 			return nil, err

@@ -29,7 +29,7 @@ func TestDefineDefaults(t *testing.T) {
 	got.Schema = ""
 	want := jobs.Definition{
 		Name: "k", Queue: "default", Version: 1, Retry: jobs.DefaultRetry, Timeout: 30 * time.Minute, Retention: 24 * time.Hour,
-		MaxPayload: 64 << 10, MaxOutput: 1 << 20, Codec: jobs.JSON,
+		MaxPayload: 64 << 10, MaxOutput: 1 << 20, MaxSteps: 2000, MaxRecorded: 16 << 20, Codec: jobs.JSON,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -42,13 +42,13 @@ func TestDefineOptions(t *testing.T) {
 	got := jobs.Define[int, int]("k",
 		jobs.Queue("q"), jobs.Version(2), jobs.Retry(jobs.Fixed(1, 2)), jobs.RetryClass(jobs.ClassPanic, jobs.Fixed(3, 4)),
 		jobs.Timeout(time.Hour), jobs.StepTimeout(time.Minute), jobs.Retention(time.Hour), jobs.Needs("a", "b"), jobs.Needs("c"),
-		jobs.MaxPayload(5), jobs.MaxOutput(6), jobs.WithCodec(codec),
+		jobs.MaxPayload(5), jobs.MaxOutput(6), jobs.MaxSteps(7), jobs.MaxRecorded(8000), jobs.WithCodec(codec),
 	).Definition()
 	got.Schema = ""
 	want := jobs.Definition{
 		Name: "k", Queue: "q", Version: 2, Retry: jobs.Fixed(1, 2), ClassRetry: map[jobs.Class]jobs.Schedule{jobs.ClassPanic: jobs.Fixed(3, 4)},
 		Timeout: time.Hour, StepTimeout: time.Minute, Retention: time.Hour, Needs: []string{"a", "b", "c"},
-		MaxPayload: 5, MaxOutput: 6, Codec: codec,
+		MaxPayload: 5, MaxOutput: 6, MaxSteps: 7, MaxRecorded: 8000, Codec: codec,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -203,7 +203,7 @@ func TestNew(t *testing.T) {
 		t.Fatal(got.Err())
 	}
 	want := jobs.Job{
-		Kind: "k", Queue: "other", Key: "key", Payload: []byte(`{"a":2,"b":1}`), Digest: jobs.Digest("k", []byte(`{"a":2,"b":1}`)),
+		Kind: "k", Queue: "other", Key: "key", Payload: []byte(`{"a":2,"b":1}`), Version: 1, Digest: jobs.Digest("k", []byte(`{"a":2,"b":1}`)),
 		Tenant: "acme", Headers: map[string]string{"X-A": "b", "X-B": ""}, At: at, Deadline: deadline, Timeout: time.Minute, Retention: 2 * time.Hour,
 	}
 	if !reflect.DeepEqual(got, want) {

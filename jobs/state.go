@@ -95,9 +95,10 @@ type Info struct {
 	Incarnation string          `json:"incarnation"`
 	Tenant      string          `json:"tenant,omitempty"`
 	State       State           `json:"state"`
-	Version     int             `json:"version"`  // of the kind, pinned at the first attempt; 0 before it
-	Attempts    int             `json:"attempts"` // attempts used: those that count against the schedule
-	Runs        int             `json:"runs"`     // executions begun, whatever became of them
+	Version     int             `json:"version"`         // of the kind, pinned at the first attempt; 0 before it
+	Attempts    int             `json:"attempts"`        // attempts used: those that count against the schedule
+	Runs        int             `json:"runs"`            // executions begun, whatever became of them
+	Round       int             `json:"round,omitempty"` // how often it has continued with another payload
 	Crashes     int             `json:"crashes"`
 	WaitingOn   *Waiting        `json:"waiting_on,omitempty"`
 	Parent      *ParentInfo     `json:"parent,omitempty"`   // of a child

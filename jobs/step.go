@@ -19,7 +19,10 @@ type About struct {
 	Tenant      string
 	Headers     map[string]string // the producer's own
 	Attempt     int               // this execution, from 1
+	Round       int               // how often the job has continued with another payload ([ContinueAs])
 	Step        string            // inside a step: its name
+
+	PayloadVersion int // of the kind that its payload was made for; 0: not known
 }
 
 // Attempt is what steps and the other verbs need from whoever runs the job: the
@@ -42,6 +45,9 @@ type Attempt interface {
 	Undoing() (steps []string, undoing bool)
 	// Undone returns how often a step was undone and then begun anew by a replay.
 	Undone(step string) int
+	// Unmet returns the recorded steps and waits that this execution has not come to,
+	// sorted.
+	Unmet() []string
 	// Progress returns what an earlier execution saved inside a step, or nil.
 	Progress(step string) []byte
 	// SaveProgress records progress inside a step.
@@ -275,7 +281,7 @@ func Progress[T any](ctx context.Context) (T, bool, error) {
 
 // IdempotencyKey returns a text of 43 characters that is the same whenever this
 // step of this job is run, and different for every other step, key and
-// incarnation, and once the step was undone ([Compensate]). Give it to the service a step calls, so that a step that runs
+// incarnation, and once the step was undone ([Compensate]) or the job continued ([ContinueAs]). Give it to the service a step calls, so that a step that runs
 // again has no second effect. Outside of a job it is empty.
 func IdempotencyKey(ctx context.Context) string {
 	about, ok := Current(ctx)
@@ -285,6 +291,9 @@ func IdempotencyKey(ctx context.Context) string {
 	h := sha256.New()
 	for _, part := range []string{about.Queue, about.Key, about.Incarnation, about.Step} {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	if about.Round > 0 {
+		fmt.Fprintf(h, "round %d", about.Round)
 	}
 	if a, ok := ctx.Value(attemptKey).(Attempt); ok && undone(a, about.Step) > 0 {
 		fmt.Fprintf(h, "undone %d", undone(a, about.Step))

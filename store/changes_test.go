@@ -1085,4 +1085,41 @@ takeback 1
 
 checkpoint 1 asked to be cancelled and being undone
 +asynq:{q}:t:k s:undo/s1=2 <time> <time> 1
+
+continue 1
++asynq:{q}:pending=k
++asynq:{q}:t:k p:ltok=1-o-1
++asynq:{q}:t:k p:round=1
++asynq:{q}:t:k pending_since=<time>
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k p:tok
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k state=pending
+
+continue 1 with all that may be recorded
++asynq:{q}:pending=k
++asynq:{q}:t:k p:round=1
++asynq:{q}:t:k pending_since=<time>
+-asynq:{q}:active
+-asynq:{q}:lease k
+-asynq:{q}:t:k b:kids
+-asynq:{q}:t:k c:kids
+-asynq:{q}:t:k h:s3
+-asynq:{q}:t:k i:go
+-asynq:{q}:t:k p:kids
+-asynq:{q}:t:k p:tok
+-asynq:{q}:t:k p:undos
+-asynq:{q}:t:k p:ver
+-asynq:{q}:t:k s:go
+-asynq:{q}:t:k s:s1
+-asynq:{q}:t:k s:s2
+-asynq:{q}:t:k u:s1
+-asynq:{q}:t:k u:s2
+-asynq:{q}:t:k w:never
+-perdure:{q}:own:o k
+~asynq:{q}:t:k msg
+~asynq:{q}:t:k p:ltok=2-o-2
+~asynq:{q}:t:k state=pending
 `

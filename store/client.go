@@ -24,6 +24,7 @@ const (
 	headerDigest      = jobs.HeaderPrefix + "digest"
 	headerTenant      = jobs.HeaderPrefix + "tenant"
 	headerEnqueued    = jobs.HeaderPrefix + "enqueued" // ms
+	headerVersion     = jobs.HeaderPrefix + "version"  // of the kind that the payload was made for; none of a job of perdure's: 1
 	headerParent      = jobs.HeaderPrefix + "parent"   // of a child: as p:parent
 )
 
@@ -123,7 +124,24 @@ func (s *Store) headers(job jobs.Job) map[string]string {
 	if job.Tenant != "" {
 		headers[headerTenant] = job.Tenant
 	}
+	setVersion(headers, job.Version)
 	return headers
+}
+
+// setVersion keeps the version of the kind that a payload was made for.
+func setVersion(headers map[string]string, version int) {
+	if delete(headers, headerVersion); version > 1 {
+		headers[headerVersion] = strconv.Itoa(version)
+	}
+}
+
+// payloadVersion is 0 when it is not known.
+func payloadVersion(headers map[string]string) int {
+	version, err := strconv.Atoi(headers[headerVersion])
+	if err != nil && headers[headerIncarnation] != "" {
+		return 1
+	}
+	return max(version, 0)
 }
 
 func (c call) firstState() jobs.State {

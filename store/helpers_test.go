@@ -86,6 +86,7 @@ var verdicts = map[delivery.Outcome]delivery.Verdict{
 	delivery.Cancel:     {Outcome: delivery.Cancel, Reason: "not wanted", Actor: "ada"},
 	delivery.HandBack:   {Outcome: delivery.HandBack},
 	delivery.Park:       {Outcome: delivery.Park, Waiting: jobs.Waiting{Type: "signal", Name: "go"}, Waits: []string{"go"}},
+	delivery.Continue:   {Outcome: delivery.Continue, Payload: []byte(`{"a":7}`)},
 	delivery.Takeback: {Outcome: delivery.Takeback, Failure: &failed, Reason: "exhausted", Undo: &delivery.Undo{
 		Outcome: delivery.Quarantine, Reason: "exhausted", Entry: delivery.Entry{Class: failed.Class, Reason: "exhausted", Message: "boom"}, Since: failed.At,
 	}},
@@ -113,6 +114,8 @@ func (f *fixture) settle(d delivery.Delivery, outcome delivery.Outcome) int64 {
 		code, err = f.cancelled(f.ctx, d, v)
 	case delivery.Park:
 		code, err = f.park(f.ctx, d, v)
+	case delivery.Continue:
+		code, err = f.continueAs(f.ctx, d, v)
 	case delivery.Takeback:
 		code, err = f.takeback(f.ctx, d, v)
 	case delivery.Suspect:

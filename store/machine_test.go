@@ -471,6 +471,14 @@ func (j *modelJob) settled(m *machine, outcome delivery.Outcome) {
 		}
 		j.state, j.waits, j.asked, j.halt, j.undo.open = jobs.StateCancelled, 0, false, false, ""
 		j.family.orphaned = j.family.ever
+	case delivery.Continue:
+		j.state, j.waits, j.attempts, j.row, j.alone, j.armed = jobs.StatePending, 0, 0, 0, 0, false
+		clear(j.steps)
+		clear(j.progress)
+		j.undo.undoable, j.undo.undone, j.family = map[string]bool{}, map[string]int{}, modelFamily{}
+		if !j.kept {
+			j.signal = ""
+		}
 	case delivery.Takeback:
 		j.state, j.waits, j.halt, j.undo.open = jobs.StatePending, 0, false, delivery.Quarantine
 		j.failures++

@@ -150,6 +150,7 @@ func TestAPlanStopsWhenTheFailureIsBack(t *testing.T) {
 
 	_, err := f.ResumePlan(f.ctx, "q", p.ID, why)
 	f.ok(err)
+	f.nextMilli() // what comes back later is news
 	f.step()
 	f.wantPlan(p.ID, "running 1: 15 selected, 13 left, 2 replayed, 1 under way, 0 completed, 1 returned, 0 failed, 0 skipped, 0 gone")
 	f.outlaw("something else")

@@ -22,6 +22,7 @@ import (
 //	p:ltok   token of the last verdict, so that one sent twice is known
 //	p:cat    when it was claimed, ms
 //	p:run    executions begun
+//	p:round  how often the job has continued with another payload
 //	p:att    attempts used
 //	p:cra    crashes
 //	p:row    crashes in a row, with no step recorded between
@@ -174,7 +175,7 @@ func (h hash) info(queue, key string) jobs.Info {
 	}
 	i := jobs.Info{
 		Queue: queue, Key: key, Kind: m.Type, Incarnation: incarnation(m, h), Tenant: m.Headers[headerTenant],
-		State: h.state(), Version: h.int("p:ver"), Attempts: h.int("p:att"), Runs: h.int("p:run"), Crashes: h.int("p:cra"),
+		State: h.state(), Version: h.int("p:ver"), Attempts: h.int("p:att"), Runs: h.int("p:run"), Round: h.int("p:round"), Crashes: h.int("p:cra"),
 		WaitingOn: h.waiting(), Steps: h.steps(), Failures: h.failures(),
 		EnqueuedAt: msText(m.Headers[headerEnqueued]), CancelAsked: h["p:can"] != "",
 	}
@@ -198,7 +199,7 @@ func msText(text string) time.Time { return hash{"": text}.ms("") }
 func delivered(queue, key, token, pendingSince string, h hash) delivery.Delivery {
 	d := delivery.Delivery{
 		Hold: delivery.Hold{Queue: queue, Key: key, Token: token}, Message: []byte(h["msg"]), Claimed: h.ms("p:cat"),
-		Run: h.int("p:run"), Attempts: h.int("p:att"), Crashes: h.int("p:cra"), CrashedAlone: h.int("p:icr"), Waits: h.int("p:waits"), Version: h.int("p:ver"),
+		Run: h.int("p:run"), Round: h.int("p:round"), Attempts: h.int("p:att"), Crashes: h.int("p:cra"), CrashedAlone: h.int("p:icr"), Waits: h.int("p:waits"), Version: h.int("p:ver"),
 		Failures: h.failures(), Steps: map[string][]byte{}, Progress: map[string][]byte{}, Undoable: h.counts("u:"), Undone: h.counts("r:"), Undo: h.undo(),
 		Retention: jobs.DefaultRetention, CancelAsked: h["p:can"],
 	}
@@ -218,7 +219,7 @@ func delivered(queue, key, token, pendingSince string, h hash) delivery.Delivery
 		d.Undecodable = fmt.Errorf("message of %d bytes cannot be read: %w", len(d.Message), err)
 		return d
 	}
-	d.Kind, d.Payload = m.Type, m.Payload
+	d.Kind, d.Payload, d.Encoded = m.Type, m.Payload, payloadVersion(m.Headers)
 	d.Incarnation, d.Tenant = incarnation(m, h), m.Headers[headerTenant]
 	d.Headers, d.Child = ownHeaders(m.Headers), m.Headers[headerParent] != ""
 	d.Timeout = time.Duration(m.Timeout) * time.Second

@@ -187,14 +187,17 @@ var (
 
 func pauseCases() []scriptCase {
 	later := func(f *fixture) any { f.enqueue("k", jobs.Delay(time.Hour)); return nil }
+	longAgo := func(f *fixture, _ any) any { // so that its score changes
+		return f.rdb.ZAddXX(f.ctx, parkedKey("q"), redis.Z{Score: 1, Member: "k"}).Val()
+	}
 	handBack := func(f *fixture, from any) any { return f.settle(held(f, from), delivery.HandBack) }
 	claim := func(f *fixture, _ any) any { _, err := f.Claim(f.ctx, "q", "o", 1); f.ok(err); return nil }
 	return []scriptCase{
 		{"suspend 1 pending", pendingJob, suspend},
 		{"suspend 1 scheduled", later, suspend},
 		{"suspend 1 retrying", ended(delivery.Retry), suspend},
-		{"suspend 1 paused", ended(delivery.Pause), suspend},
-		{"suspend 1 suspect", ended(delivery.Suspect), suspend},
+		{"suspend 1 paused", after(ended(delivery.Pause), longAgo), suspend},
+		{"suspend 1 suspect", after(ended(delivery.Suspect), longAgo), suspend},
 		{"suspend 2", run, suspend},
 		{"suspend 3", after(run, suspend), suspend},
 		{"suspend -1", nil, suspend},
@@ -429,7 +432,7 @@ func TestTimesAreOfRedis(t *testing.T) {
 		near("claimed", f.field(d.Key, "p:cat"), time.Millisecond, now)
 		near("lease", f.dump()[leaseKey("q")+" "+d.Key], time.Second, now.Add(30*time.Second))
 		f.settle(d, outcome)
-		if outcome == delivery.HandBack || outcome == delivery.Park { // of a wait that is not armed
+		if outcome == delivery.HandBack || outcome == delivery.Park || outcome == delivery.Continue || outcome == delivery.Takeback { // of a wait that is not armed
 			f.settle(f.take(), delivery.Complete)
 		}
 	}

@@ -29,6 +29,8 @@ func (s *Store) Settle(ctx context.Context, d delivery.Delivery, v delivery.Verd
 		code, err = s.cancelled(ctx, d, v)
 	case delivery.Park:
 		code, err = s.park(ctx, d, v)
+	case delivery.Continue:
+		code, err = s.continueAs(ctx, d, v)
 	case delivery.Takeback:
 		code, err = s.takeback(ctx, d, v)
 	case delivery.Suspect:
@@ -123,6 +125,15 @@ func (s *Store) park(ctx context.Context, d delivery.Delivery, v delivery.Verdic
 		args = append(args, name)
 	}
 	return s.runCode(ctx, "park", keys, args...)
+}
+
+func (s *Store) continueAs(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
+	_, msg := revised(d.Message, func(m *message) {
+		m.exchange(v.Payload)
+		setVersion(m.Headers, d.Version)
+		m.Retried, m.ErrorMsg = 0, ""
+	})
+	return s.runCode(ctx, "continue", append(heldKeys(d.Hold), pendingKey(d.Queue)), d.Key, d.Token, msg)
 }
 
 func (s *Store) takeback(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {

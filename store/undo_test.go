@@ -90,6 +90,20 @@ func undoCases() []scriptCase {
 		{"cancelled 1 undone", undoing(delivery.Cancel, "s2", "s1"), settle(delivery.Cancel)},
 		{"quarantine 1 undone", undoing(delivery.Quarantine, "s2", "s1"), quarantineUndone},
 		{"quarantine 1 an undo has failed", undoing(delivery.Cancel, "s2"), settle(delivery.Quarantine)},
+		{"continue 1 with all that may be recorded", after(undoing(delivery.Cancel), func(f *fixture, from any) any {
+			d := held(f, from)
+			f.ok(f.SaveProgress(f.ctx, d.Hold, "s3", []byte("half")))
+			for _, name := range []string{"go", "later"} {
+				f.ok(f.Signal(f.ctx, "q", "k", jobs.Signal{Name: name, ID: "x", Data: []byte(`1`)}))
+			}
+			_, _, err := f.Await(f.ctx, d.Hold, d.Run, forGo)
+			f.ok(err)
+			_, _, err = f.Await(f.ctx, d.Hold, d.Run, jobs.Wait{Name: "never", Type: "signal"})
+			f.ok(err)
+			_, _, err = f.Children(f.ctx, d, kids("k", "x"), false)
+			f.ok(err)
+			return nil
+		}), settle(delivery.Continue)},
 		{"replay 1 undone", undone, replay("failed")},
 		{"replay 1 undone, from the start", undone, replay("start")},
 		{"replay 1 of an undo that has failed", stuck, replay("failed")},

@@ -33,6 +33,7 @@ type attempt struct {
 	entered map[string]bool
 	steps   map[string][]byte
 	waits   map[string]jobs.Wait // that are not over
+	room    room
 }
 
 var _ jobs.Attempt = (*attempt)(nil)
@@ -90,6 +91,7 @@ func (w *Worker) newAttempt(d delivery.Delivery) *attempt {
 	if a.d.Undoable == nil {
 		a.d.Undoable = map[string]int{}
 	}
+	a.room = roomOf(d)
 	a.handler, _ = w.handlerOf(d.Kind, d.Version)
 	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier(d.Headers))
 	a.log = w.log.With("queue", d.Queue, "job", d.Key, "kind", d.Kind, "attempt", d.Run)
@@ -263,7 +265,7 @@ func (a *attempt) report(v delivery.Verdict, err error) {
 func (a *attempt) About() jobs.About {
 	return jobs.About{
 		Queue: a.d.Queue, Key: a.d.Key, Kind: a.d.Kind, Incarnation: a.d.Incarnation, Tenant: a.d.Tenant,
-		Headers: a.d.Headers, Attempt: a.d.Run,
+		Headers: a.d.Headers, Attempt: a.d.Run, Round: a.d.Round, PayloadVersion: a.d.Encoded,
 	}
 }
 
@@ -300,9 +302,12 @@ func (a *attempt) Commit(ctx context.Context, step string, output []byte, starte
 }
 
 func (a *attempt) record(ctx context.Context, c delivery.Checkpoint) error {
+	if err := a.roomFor(c.Step, c.Output, true); err != nil {
+		return err
+	}
 	err := a.write(ctx, func(ctx context.Context) error { return a.w.store.Checkpoint(ctx, a.d.Hold, c) })
 	if err == nil || errors.Is(err, jobs.ErrCancelled) || errors.Is(err, jobs.ErrPaused) {
-		a.noteUndoable(c)
+		a.noteRecorded(c)
 		a.w.metrics.steps.WithLabelValues(a.d.Kind).Inc()
 		a.log.Debug("step recorded", "step", c.Step, "took", c.Elapsed)
 	}
@@ -314,6 +319,9 @@ func (a *attempt) Progress(step string) []byte { return a.d.Progress[step] }
 
 // SaveProgress implements [jobs.Attempt].
 func (a *attempt) SaveProgress(ctx context.Context, step string, data []byte) error {
+	if err := a.roomFor(step, data, false); err != nil {
+		return err
+	}
 	err := a.write(ctx, func(ctx context.Context) error { return a.w.store.SaveProgress(ctx, a.d.Hold, step, data) })
 	if err == nil {
 		err = a.boundary()

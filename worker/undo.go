@@ -22,8 +22,8 @@ func (a *attempt) Undoing() ([]string, bool) {
 // Undone implements [jobs.Attempt].
 func (a *attempt) Undone(step string) int { return a.d.Undone[step] }
 
-// noteUndoable keeps what a recorded step means to the undoing of the job.
-func (a *attempt) noteUndoable(c delivery.Checkpoint) {
+// noteRecorded keeps what a recorded step means to the undoing of the job.
+func (a *attempt) noteRecorded(c delivery.Checkpoint) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if c.Undoable {

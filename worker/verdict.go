@@ -26,14 +26,25 @@ func (a *attempt) refuse() (delivery.Verdict, bool) {
 		err := fmt.Errorf("deadline %s has passed", a.d.Deadline.UTC().Format(time.RFC3339))
 		return a.undoFirst(a.quarantine(jobs.WithClass(jobs.ClassExpired, err), "expired before it began")), true
 	}
-	if _, known := a.w.handlerOf(a.d.Kind, a.d.Version); known {
+	newest, other := a.w.newest[a.d.Kind]
+	tooNew := other && a.d.Version == 0 && a.d.Encoded > newest
+	if _, known := a.w.handlerOf(a.d.Kind, a.d.Version); known && !tooNew {
 		return delivery.Verdict{}, false
 	}
+	return a.elsewhere(), true
+}
+
+// elsewhere is the verdict on a job that this worker cannot run, and another may.
+func (a *attempt) elsewhere() delivery.Verdict {
 	waiting := jobs.Waiting{Type: "kind", Name: "no worker here runs kind " + a.d.Kind}
-	if _, other := a.w.newest[a.d.Kind]; other {
+	newest, other := a.w.newest[a.d.Kind]
+	switch {
+	case other && a.d.Version == 0:
+		waiting = jobs.Waiting{Type: "version", Name: fmt.Sprintf("it was enqueued for version %d of kind %s, and the newest here is %d", a.d.Encoded, a.d.Kind, newest)}
+	case other:
 		waiting = jobs.Waiting{Type: "version", Name: fmt.Sprintf("it began in version %d of kind %s, which no worker here has", a.d.Version, a.d.Kind)}
 	}
-	return delivery.Verdict{Outcome: delivery.Pause, Delay: jitter(unknownAgain), Waiting: waiting}, true
+	return delivery.Verdict{Outcome: delivery.Pause, Delay: jitter(unknownAgain), Waiting: waiting}
 }
 
 // unknownAgain is how long a job waits, on average, that this worker cannot run.
@@ -44,11 +55,14 @@ func (a *attempt) verdict(o outcome) delivery.Verdict { return a.undoFirst(a.jud
 
 func (a *attempt) judge(o outcome) delivery.Verdict {
 	cause, undoing := context.Cause(a.ctx), a.d.Undo != nil
+	payload, goesOn := jobs.Continuation(o.err)
 	switch {
 	case o.err == nil && undoing:
 		return a.undid()
 	case o.err == nil:
 		return delivery.Verdict{Outcome: delivery.Complete, Result: o.result}
+	case goesOn && cause == nil:
+		return delivery.Verdict{Outcome: delivery.Continue, Payload: payload}
 	case !undoing && (errors.Is(cause, jobs.ErrCancelled) || errors.Is(o.err, jobs.ErrCancelled)):
 		return delivery.Verdict{Outcome: delivery.Cancel, Reason: cancelReason(o.err)}
 	case errors.Is(cause, jobs.ErrShutdown), errors.Is(cause, jobs.ErrPaused), errors.Is(cause, jobs.ErrLost), a.leaving.Load():

@@ -184,3 +184,5 @@ func TestKindIsWellDefined(t *testing.T) {
 func (a *attempt) Undoing() ([]string, bool) { return nil, false }
 
 func (a *attempt) Undone(string) int { return 0 }
+
+func (a *attempt) Unmet() []string { return nil }

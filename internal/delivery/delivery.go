@@ -28,10 +28,12 @@ type Delivery struct {
 	Incarnation string
 	Tenant      string
 	Run         int // this execution, from 1
+	Round       int // how often it has continued with another payload
 	Attempts    int // attempts used before this execution
 	Crashes     int
 	Waits       int // pauses in a row before this execution
 	Version     int // pinned by the first attempt; 0 before it
+	Encoded     int // version of the kind that the payload was made for; 0: not known
 
 	CrashedAlone int // crashes of a process that ran nothing else
 
@@ -74,6 +76,7 @@ const (
 	Cancel     Outcome = "cancel"     // end it as decided
 	HandBack   Outcome = "handback"   // to the head of the queue; nothing used
 	Park       Outcome = "park"       // wait for what the handler waits for; no attempt used
+	Continue   Outcome = "continue"   // begin anew with another payload; no attempt used
 	Takeback   Outcome = "takeback"   // undo its steps, and end it as Undo says; no attempt used
 	Suspect    Outcome = "suspect"    // it took its isolated process with it; run it so again after Delay
 )
@@ -82,6 +85,7 @@ const (
 type Verdict struct {
 	Outcome Outcome
 	Result  []byte        // Complete
+	Payload []byte        // Continue
 	Failure *jobs.Failure // Retry, Quarantine, Suspect; Pause when a failure led to it
 	Delay   time.Duration // Retry, Pause, Suspect: from Redis' now
 	Waiting jobs.Waiting  // Pause, Park: Type and Name

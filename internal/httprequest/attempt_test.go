@@ -132,3 +132,5 @@ func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 func (a *attempt) Undoing() ([]string, bool) { return nil, false }
 
 func (a *attempt) Undone(string) int { return 0 }
+
+func (a *attempt) Unmet() []string { return nil }

@@ -100,7 +100,7 @@ func (j *Job) child(job jobs.Job) (jobs.Ended, bool) {
 		if !known {
 			j.t.Fatalf("jobstest: nothing runs child %s of kind %s: give the job its handler with Serve, or say how it ends with EndChild", job.Key, job.Kind)
 		}
-		child = newJob(j.t, handler, job.Key, job.Payload, j.now)
+		child = newJob(j.t, handler, job.Key, job.Payload, job.Version, j.now)
 		j.inherit(child)
 		j.children[job.Key] = child
 	}

@@ -3,6 +3,8 @@ package jobstest
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -39,7 +41,7 @@ func (e *execution) crash(step string, when When) error {
 // About implements [jobs.Attempt].
 func (e *execution) About() jobs.About {
 	d := e.handler.Definition
-	return jobs.About{Queue: d.Queue, Key: e.key, Kind: d.Name, Incarnation: "jobstest", Attempt: e.outcome.Runs}
+	return jobs.About{Queue: d.Queue, Key: e.key, Kind: d.Name, Incarnation: "jobstest", Attempt: e.outcome.Runs, Round: e.round, PayloadVersion: e.version}
 }
 
 // Definition implements [jobs.Attempt].
@@ -73,6 +75,9 @@ func (e *execution) Commit(_ context.Context, step string, output []byte, _ time
 	if err := e.crash(step, AfterEffect); err != nil {
 		return err
 	}
+	if err := e.roomFor(step, output, 1); err != nil {
+		return err
+	}
 	e.record(step, output)
 	if undoable {
 		e.mu.Lock()
@@ -80,6 +85,39 @@ func (e *execution) Commit(_ context.Context, step string, output []byte, _ time
 		e.mu.Unlock()
 	}
 	return e.crash(step, AfterRecord)
+}
+
+// Unmet implements [jobs.Attempt].
+func (e *execution) Unmet() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var unmet []string
+	for step := range e.steps {
+		if !e.entered[step] && !strings.HasPrefix(step, "undo/") {
+			unmet = append(unmet, step)
+		}
+	}
+	slices.Sort(unmet)
+	return unmet
+}
+
+// roomFor refuses what is beyond the kind's bounds; the undoing of a job has room.
+func (e *execution) roomFor(step string, data []byte, outputs int) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.undo != nil {
+		return nil
+	}
+	bytes := len(data)
+	for _, output := range e.steps {
+		bytes += len(output)
+	}
+	for other, saved := range e.progress {
+		if other != step {
+			bytes += len(saved)
+		}
+	}
+	return e.handler.Definition.CheckRecord(len(e.steps)+outputs, bytes)
 }
 
 // Progress implements [jobs.Attempt].
@@ -93,6 +131,9 @@ func (e *execution) Progress(step string) []byte {
 func (e *execution) SaveProgress(_ context.Context, step string, data []byte) error {
 	if e.dead.Load() {
 		return jobs.ErrLost
+	}
+	if err := e.roomFor(step, data, 0); err != nil {
+		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

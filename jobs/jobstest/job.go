@@ -23,6 +23,8 @@ type Job struct {
 	handler jobs.Handler
 	key     string
 	payload []byte
+	version int // of the kind that the payload was made for
+	round   int
 
 	mu       sync.Mutex
 	now      time.Time
@@ -81,12 +83,23 @@ func New(t testing.TB, handler jobs.Handler, payload any) *Job {
 	if err := errors.Join(handler.Err(), err, check(handler, data, err)); err != nil {
 		t.Fatalf("jobstest: new job of kind %q: %v", handler.Definition.Name, err)
 	}
-	return newJob(t, handler, "jobstest", data, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))
+	return newJob(t, handler, "jobstest", data, handler.Definition.Version, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))
 }
 
-func newJob(t testing.TB, handler jobs.Handler, key string, payload []byte, now time.Time) *Job {
+// NewOld returns a job that a producer has enqueued that knew an older version of the
+// kind; see [jobs.Migrate]. A payload that cannot be encoded fails the test.
+func NewOld(t testing.TB, handler jobs.Handler, version int, payload any) *Job {
+	t.Helper()
+	data, err := handler.Definition.Codec.Encode(payload)
+	if err := errors.Join(handler.Err(), err); err != nil {
+		t.Fatalf("jobstest: new job of kind %q: %v", handler.Definition.Name, err)
+	}
+	return newJob(t, handler, "jobstest", data, version, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))
+}
+
+func newJob(t testing.TB, handler jobs.Handler, key string, payload []byte, version int, now time.Time) *Job {
 	return &Job{
-		t: t, handler: handler, key: key, payload: payload, now: now, began: now,
+		t: t, handler: handler, key: key, payload: payload, version: version, now: now, began: now,
 		steps: map[string][]byte{}, progress: map[string][]byte{}, signals: map[string][]byte{}, waits: map[string]wait{}, faults: map[string][]error{},
 		served: map[string]jobs.Handler{}, children: map[string]*Job{}, groups: map[string]bool{}, faked: map[string]jobs.Ended{}, undoable: map[string]int{},
 		outcome: Outcome{State: jobs.StatePending, codec: handler.Definition.Codec},
@@ -167,6 +180,7 @@ func (j *Job) execute() {
 	ctx := jobs.WithAttempt(context.Background(), j.run)
 	result, err := j.handler.Run(ctx, j.payload)
 	j.outcome.Err, j.outcome.Waits = err, nil
+	payload, goesOn := jobs.Continuation(err)
 	switch {
 	case j.run.isCut():
 		j.outcome.State = jobs.StateRetrying // by another worker
@@ -174,6 +188,8 @@ func (j *Job) execute() {
 		j.end(j.undo.state, j.undo.reason)
 	case err == nil:
 		j.outcome.State, j.outcome.result = jobs.StateCompleted, result
+	case goesOn:
+		j.begin(payload)
 	case errors.Is(err, jobs.ErrCancelled) && j.undo == nil:
 		j.end(jobs.StateCancelled, err.Error())
 	case errors.Is(err, jobs.ErrParked) && len(j.run.waiting) > 0:
@@ -182,6 +198,30 @@ func (j *Job) execute() {
 		j.fail(err)
 	}
 }
+
+// begin is the start of another round.
+func (j *Job) begin(payload []byte) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for name := range j.waits {
+		if _, met := j.steps[name]; met {
+			delete(j.signals, name)
+		}
+	}
+	clear(j.steps)
+	clear(j.progress)
+	clear(j.waits)
+	clear(j.groups)
+	clear(j.undoable)
+	j.order, j.paused = nil, 0
+	j.payload, j.version = payload, j.handler.Definition.Version
+	j.round++
+	j.outcome.Attempts, j.outcome.State = 0, jobs.StateRetrying
+}
+
+// Rounds returns how often the job has continued with another payload
+// ([jobs.ContinueAs]).
+func (j *Job) Rounds() int { return j.round }
 
 // park skips to the time at which the first of the waits is over.
 func (j *Job) park() {
