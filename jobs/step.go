@@ -87,6 +87,13 @@ func attemptFrom(ctx context.Context, verb string) (Attempt, error) {
 	return a, nil
 }
 
+// AttemptOf returns what the verbs of this package work on, for middleware that puts
+// another one before it with [WithAttempt]; false outside of a job.
+func AttemptOf(ctx context.Context) (Attempt, bool) {
+	a, ok := ctx.Value(attemptKey).(Attempt)
+	return a, ok
+}
+
 // Current says what is being run, and false outside of a job.
 func Current(ctx context.Context) (About, bool) {
 	a, ok := ctx.Value(attemptKey).(Attempt)

@@ -20,15 +20,16 @@ const (
 // Jobs flow down this list; a package that is not in it fails, so that a new one
 // is placed deliberately. Tests may import what they like.
 var mayImport = map[string][]string{
-	"jobs":              {},
-	"jobs/jobstest":     {"jobs"},
-	"internal/delivery": {"jobs"},
-	"store":             {"jobs", "internal/delivery"},
-	"worker":            {"jobs", "internal/delivery"},
-	"deadletter":        {"jobs", "internal/delivery"},
-	"scheduler":         {"jobs", "internal/delivery", "deadletter"},
-	"scheduler/cron":    {"jobs", "internal/delivery"},
-	"ops":               {"jobs", "internal/delivery", "store", "deadletter", "worker", "scheduler", "scheduler/cron"},
+	"jobs":                  {},
+	"jobs/jobstest":         {"jobs"},
+	"internal/delivery":     {"jobs"},
+	"store":                 {"jobs", "internal/delivery"},
+	"worker":                {"jobs", "internal/delivery"},
+	"deadletter":            {"jobs", "internal/delivery"},
+	"scheduler":             {"jobs", "internal/delivery", "deadletter"},
+	"scheduler/cron":        {"jobs", "internal/delivery"},
+	"jobs/jobstest/onredis": {"jobs", "jobs/jobstest", "store", "worker"},
+	"ops":                   {"jobs", "internal/delivery", "store", "deadletter", "worker", "scheduler", "scheduler/cron"},
 
 	"internal/httprequest": {"jobs"},
 	"internal/devredis":    {},

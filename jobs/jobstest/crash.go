@@ -28,14 +28,24 @@ type World struct {
 //
 // world is called for every run and returns everything anew, the outside world
 // included.
-func CrashEverywhere(t testing.TB, world func() World) {
+//
+// With [On] the crashes are played on a real Redis.
+func CrashEverywhere(t testing.TB, world func() World, options ...Option) {
 	t.Helper()
-	want := play(t, world, Point{})
-	if len(want.points) == 0 {
+	var s settings
+	for _, option := range options {
+		option(&s)
+	}
+	want := play(t, world, Point{}, nil)
+	points := want.points
+	if len(points) == 0 {
 		t.Fatal("jobstest: the workflow has no steps to crash in")
 	}
-	for _, at := range want.points {
-		if got := play(t, world, at); !got.like(want) {
+	if s.engine != nil {
+		want = play(t, world, Point{}, s.engine)
+	}
+	for _, at := range points {
+		if got := play(t, world, at, s.engine); !got.like(want) {
 			t.Errorf("jobstest: after a crash in %v the job ends otherwise%s", at, difference(got, want))
 		}
 	}
@@ -65,7 +75,8 @@ type played struct {
 	effects any
 }
 
-func play(t testing.TB, world func() World, at Point) played {
+// play runs a workflow on an engine; nil: in memory.
+func play(t testing.TB, world func() World, at Point, e Engine) played {
 	t.Helper()
 	w := world()
 	job := New(t, w.Handler, w.Payload)
@@ -74,8 +85,14 @@ func play(t testing.TB, world func() World, at Point) played {
 		w.Prepare(job)
 	}
 	job.CrashAt(at)
-	outcome := job.Run()
-	p := played{points: job.points(""), state: outcome.State, result: string(outcome.result)}
+	var p played
+	if e != nil {
+		state, result := e.Play(t, job.script())
+		p = played{state: state, result: string(result)}
+	} else {
+		outcome := job.Run()
+		p = played{points: job.points(""), state: outcome.State, result: string(outcome.result)}
+	}
 	if w.Effects != nil {
 		p.effects = w.Effects()
 	}
