@@ -103,7 +103,13 @@ func (p *play) serve() (stop func() error, err error) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
-	return func() error { cancel(); return <-done }, nil
+	return func() error {
+		cancel()
+		for _, queue := range p.queues { // the worker waits at its queues for up to a second: something is there
+			p.rdb.LPush(p.ctx, "asynq:{"+queue+"}:pending", "end")
+		}
+		return <-done
+	}, nil
 }
 
 // watch keeps house until the job has ended, or waits in vain.
