@@ -14,6 +14,7 @@ import (
 // execution is one execution of a job. It implements [jobs.Attempt].
 type execution struct {
 	*Job
+	begun   time.Time
 	entered map[string]bool
 	waiting map[string]bool // for waits that are not over
 	dead    atomic.Bool     // it was cut off: nothing is recorded any more
@@ -57,6 +58,9 @@ func (e *execution) Enter(step string) (output []byte, recorded bool, err error)
 	if !recorded && len(faults) > 0 {
 		e.faults[step], err = faults[1:], &jobs.StepError{Step: step, Err: faults[0]}
 	}
+	if !recorded && !again && err == nil {
+		err = e.delay(step)
+	}
 	e.mu.Unlock()
 	switch {
 	case again:
@@ -68,6 +72,23 @@ func (e *execution) Enter(step string) (output []byte, recorded bool, err error)
 		return nil, false, cut
 	}
 	return nil, false, err
+}
+
+// delay lets a slow step take its time.
+func (e *execution) delay(step string) error {
+	d, definition := e.slow[step], e.handler.Definition
+	if d <= 0 {
+		return nil
+	}
+	limit := definition.Timeout - e.now.Sub(e.begun)
+	if definition.StepTimeout > 0 {
+		limit = min(limit, definition.StepTimeout)
+	}
+	e.skip(min(d, limit))
+	if d > limit {
+		return &jobs.StepError{Step: step, Err: context.DeadlineExceeded}
+	}
+	return nil
 }
 
 // Commit implements [jobs.Attempt].

@@ -35,6 +35,7 @@ type Job struct {
 	signals  map[string][]byte
 	waits    map[string]wait
 	faults   map[string][]error
+	slow     map[string]time.Duration
 	served   map[string]jobs.Handler // kinds that children may be of
 	children map[string]*Job         // by key
 	groups   map[string]bool         // names that children were made under
@@ -101,7 +102,7 @@ func newJob(t testing.TB, handler jobs.Handler, key string, payload []byte, vers
 	return &Job{
 		t: t, handler: handler, key: key, payload: payload, version: version, now: now, began: now,
 		steps: map[string][]byte{}, progress: map[string][]byte{}, signals: map[string][]byte{}, waits: map[string]wait{}, faults: map[string][]error{},
-		served: map[string]jobs.Handler{}, children: map[string]*Job{}, groups: map[string]bool{}, faked: map[string]jobs.Ended{}, undoable: map[string]int{},
+		served: map[string]jobs.Handler{}, children: map[string]*Job{}, groups: map[string]bool{}, faked: map[string]jobs.Ended{}, undoable: map[string]int{}, slow: map[string]time.Duration{},
 		outcome: Outcome{State: jobs.StatePending, codec: handler.Definition.Codec},
 	}
 }
@@ -133,6 +134,15 @@ func (j *Job) Fail(step string, err error, times int) {
 		times = maxRuns
 	}
 	j.faults[step] = slices.Repeat([]error{err}, times)
+}
+
+// Slow makes each execution of a step take so long, in the job's time. One that takes
+// longer than the kind's step timeout, or the rest of its timeout, fails as it would
+// then, without having done anything; bounds set with [jobs.Within] are not seen here.
+func (j *Job) Slow(step string, d time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.slow[step] = d
 }
 
 // Signal hands a signal to the job; see [jobs.Await]. A value that cannot be encoded
@@ -176,7 +186,7 @@ func (j *Job) Run() Outcome {
 // execute runs the job once and decides what becomes of it, as a worker would.
 func (j *Job) execute() {
 	j.outcome.Runs++
-	j.run = &execution{Job: j, entered: map[string]bool{}, waiting: map[string]bool{}}
+	j.run = &execution{Job: j, begun: j.now, entered: map[string]bool{}, waiting: map[string]bool{}}
 	ctx := jobs.WithAttempt(context.Background(), j.run)
 	result, err := j.handler.Run(ctx, j.payload)
 	j.outcome.Err, j.outcome.Waits = err, nil
