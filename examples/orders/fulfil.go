@@ -21,8 +21,10 @@ var Fulfil = jobs.Define[Order, Shipment]("order.fulfil",
 // Handler runs orders.
 func (s Services) Handler() jobs.Handler { return Fulfil.Do(s.Fulfil) }
 
-// Handlers are what a worker runs: orders and batches of them.
-func (s Services) Handlers() []jobs.Handler { return []jobs.Handler{s.Handler(), Import.Do(s.Import)} }
+// Handlers are what a worker runs: orders, deliveries and batches of orders.
+func (s Services) Handlers() []jobs.Handler {
+	return []jobs.Handler{s.Handler(), Deliver.Do(s.Deliver), Import.Do(s.Import), Dispatch.Do(s.Dispatch)}
+}
 
 // Fulfil runs one order: an ordinary function in which each step runs once and is
 // remembered.

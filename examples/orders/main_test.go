@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/perdure/perdure/internal/redistest"
 )
 
 // TestMain runs a service instead of the tests when a test started this binary
@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m)
+	redistest.Main(m)
 }
 
 // rig is the three services, in this process.

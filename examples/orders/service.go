@@ -17,12 +17,14 @@ import (
 
 // servicePaths is what each service can be asked to do.
 var servicePaths = map[string][]string{
-	"payments":  {"/charge"},
-	"warehouse": {"/reserve", "/label"},
-	"mail":      {"/send"},
+	"payments":  {"/charge", "/refund"},
+	"warehouse": {"/reserve", "/label", "/release"},
+	"mail":      {"/send", "/invoice"},
 }
 
-var receiptPrefix = map[string]string{"/charge": "pay_", "/reserve": "res_", "/label": "lbl_", "/send": "msg_"}
+var receiptPrefix = map[string]string{
+	"/charge": "pay_", "/refund": "ref_", "/reserve": "res_", "/label": "lbl_", "/release": "rel_", "/send": "msg_", "/invoice": "inv_",
+}
 
 const (
 	maxBody = 1 << 20 // bytes of a request or a reply

@@ -52,6 +52,14 @@ type attempt struct {
 	dead atomic.Bool
 }
 
+// About implements [jobs.Attempt]. The incarnation is the same in each play, so that
+// what a service makes of an idempotency key is too.
+func (a *attempt) About() jobs.About {
+	about := a.Attempt.About()
+	about.Incarnation = "jobstest"
+	return about
+}
+
 // crash cuts the execution off when it has come to the point where it is to be: its
 // owner is declared dead before it goes on.
 func (a *attempt) crash(step string, when jobstest.When) error {
