@@ -123,9 +123,13 @@ func (s *stage) checkHistory(ctx context.Context, r *Report, events []history.Ev
 	r.mustNot("tokens given twice", t.repeated)
 	r.mustNot("steps committed twice", t.doubled)
 	for key, info := range infos {
+		if !plain(key) {
+			continue
+		}
 		t.add(key, final(info), history.OK, int64(len(events))+1, int64(len(events))+2)
 	}
 	var illegal, undecided []string
+	maps.DeleteFunc(t.histories, func(key string, _ []porcupine.Operation) bool { return !plain(key) })
 	for _, key := range slices.Sorted(maps.Keys(t.histories)) {
 		switch porcupine.CheckOperationsTimeout(model, t.histories[key], 20*time.Second) {
 		case porcupine.Illegal:

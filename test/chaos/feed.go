@@ -56,6 +56,12 @@ func (f *feed) feed(ctx context.Context) {
 	for i := range o.Workflows {
 		job := f.job(i)
 		at := length * time.Duration(i) / time.Duration(o.Workflows)
+		for _, other := range f.company(i) {
+			calls.Go(func() {
+				sleep(ctx, at-time.Since(began))
+				f.enqueue(ctx, other)
+			})
+		}
 		for n := range 1 + r.IntN(3) {
 			later := time.Duration(0)
 			if n > 0 && r.IntN(2) == 0 {
@@ -80,6 +86,9 @@ func (f *feed) job(i int) jobs.Job {
 func (f *feed) enqueue(ctx context.Context, job jobs.Job) {
 	for ctx.Err() == nil {
 		handle, err := f.try(ctx, job)
+		if err == nil {
+			err = f.signal(ctx, job.Key)
+		}
 		if err == nil {
 			if handle.Duplicate {
 				f.stage.counters.add(duplicates, 1)
@@ -126,7 +135,9 @@ func (f *feed) try(ctx context.Context, job jobs.Job) (jobs.Handle, error) {
 func (f *feed) again(ctx context.Context) {
 	var calls sync.WaitGroup
 	for i := range f.stage.options.Workflows {
-		calls.Go(func() { f.enqueue(ctx, f.job(i)) })
+		for _, job := range append(f.company(i), f.job(i)) {
+			calls.Go(func() { f.enqueue(ctx, job) })
+		}
 	}
 	calls.Wait()
 }
@@ -164,9 +175,18 @@ func (f *feed) keys() []string {
 	return f.order[:len(f.order):len(f.order)]
 }
 
+// wanted is how many jobs there are to accept.
+func (f *feed) wanted() int {
+	n := f.stage.options.Workflows
+	for i := range f.stage.options.Workflows {
+		n += len(f.company(i))
+	}
+	return n
+}
+
 // finish waits for the calls under way until ctx ends, and then lets them give up.
 func (f *feed) finish(ctx context.Context) {
-	for len(f.keys()) < f.stage.options.Workflows && sleep(ctx, 50*time.Millisecond) {
+	for len(f.keys()) < f.wanted() && sleep(ctx, 50*time.Millisecond) {
 	}
 	close(f.giveUp)
 }

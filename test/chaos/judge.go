@@ -17,14 +17,14 @@ import (
 func (s *stage) judge(ctx context.Context, r *Report, f *feed) error {
 	keys := f.keys()
 	r.found("accepted", len(keys))
-	if len(keys) < s.options.Workflows {
-		r.problem("%d of %d workflows were accepted", len(keys), s.options.Workflows)
+	if wanted := f.wanted(); len(keys) < wanted {
+		r.problem("%d of %d workflows were accepted", len(keys), wanted)
 	}
 	infos, err := s.jobs(ctx, r, keys)
 	if err != nil {
 		return err
 	}
-	if err := s.checkEffects(r, s.kept(r, f, infos)); err != nil {
+	if err := s.checkEffects(r, f, s.kept(r, f, infos)); err != nil {
 		return err
 	}
 	drift, err := s.drift(ctx)
@@ -61,7 +61,7 @@ func (s *stage) jobs(ctx context.Context, r *Report, keys []string) (map[string]
 			return nil, err
 		case !info.State.Ended():
 			stuck = append(stuck, key+" "+string(info.State))
-		case info.State != jobs.StateCompleted:
+		case info.State != ending(key):
 			failed = append(failed, describe(info))
 		}
 		infos[key] = info
@@ -72,7 +72,7 @@ func (s *stage) jobs(ctx context.Context, r *Report, keys []string) (map[string]
 	r.found("crashes that jobs met", crashes)
 	r.mustNot("accepted jobs lost", lost)
 	r.mustNot("jobs that did not end", stuck)
-	r.mustNot("jobs that ended otherwise than completed", failed)
+	r.mustNot("jobs that ended otherwise than they should", failed)
 	return infos, nil
 }
 
@@ -107,7 +107,7 @@ func describe(info jobs.Info) string {
 
 // checkEffects reads what the services did: each completed order once at each path,
 // under one idempotency key.
-func (s *stage) checkEffects(r *Report, infos map[string]jobs.Info) error {
+func (s *stage) checkEffects(r *Report, f *feed, infos map[string]jobs.Info) error {
 	calls, effects := 0, map[string]int{}
 	for name := range s.urls {
 		entries, err := orders.ReadLedger(s.effects(name))
@@ -125,9 +125,12 @@ func (s *stage) checkEffects(r *Report, infos map[string]jobs.Info) error {
 	}
 	var wrong []string
 	for key, info := range infos {
-		for _, path := range []string{"/charge", "/reserve", "/label", "/send"} {
-			if n := effects[key+" "+path]; n > 1 || n == 0 && info.State == jobs.StateCompleted {
-				wrong = append(wrong, fmt.Sprintf("%s %s took effect %d times", key, path, n))
+		ids, paths := f.effectsOf(key)
+		for _, id := range ids {
+			for _, path := range paths {
+				if n := effects[id+" "+path]; n > 1 || n == 0 && info.State == ending(key) {
+					wrong = append(wrong, fmt.Sprintf("%s %s of %s took effect %d times", id, path, key, n))
+				}
 			}
 		}
 	}
