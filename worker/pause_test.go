@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/hibiken/asynq"
 
+	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/internal/redistest"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/worker"
@@ -178,4 +180,41 @@ func TestPausingASuspectReachesItsProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	inState(t, s, "default", "wait", jobs.StateRunning)
+}
+
+// What was asked of a job whose worker dies before it has heard of it is done by the
+// next one.
+func TestAWorkerDiesOfAJobThatWasAskedToStop(t *testing.T) {
+	t.Parallel()
+	s := connect(t, redistest.URL(t))
+	enqueueAll(t, s, []jobs.Job{deadly.New("pause", "work"), deadly.New("cancel", "work")})
+	batch, err := s.Claim(t.Context(), "default", "dead", 2)
+	if err != nil || len(batch.Deliveries) != 2 {
+		t.Fatalf("%+v, %v", batch, err)
+	}
+	for _, d := range batch.Deliveries {
+		if err := s.Checkpoint(t.Context(), d.Hold, delivery.Checkpoint{Step: "first", Run: 1, Output: []byte("7")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, pauseErr := s.Pause(t.Context(), "default", "pause", by)
+	_, cancelErr := s.Cancel(t.Context(), "default", "cancel", by)
+	_, reclaimErr := s.Reclaim(t.Context(), "default", "dead")
+	if err := errors.Join(pauseErr, cancelErr, reclaimErr); err != nil {
+		t.Fatal(err)
+	}
+	runWorker(t, s, deadlyOptions())
+	if info := inState(t, s, "default", "cancel", jobs.StateCancelled); info.Crashes != 1 || info.Attempts != 0 {
+		t.Errorf("%+v", info)
+	}
+	if info := inState(t, s, "default", "pause", jobs.StatePaused); info.WaitingOn.Type != "operator" {
+		t.Errorf("%+v", info)
+	}
+	if _, err := s.Resume(t.Context(), "default", "pause", by); err != nil {
+		t.Fatal(err)
+	}
+	info := inState(t, s, "default", "pause", jobs.StateCompleted)
+	if result, err := deadly.Result(info); err != nil || !strings.HasPrefix(result, "first in 7,") || info.Crashes != 1 {
+		t.Errorf("%q, %v: %+v", result, err, info)
+	}
 }

@@ -79,6 +79,9 @@ func (w *world) handler() jobs.Handler {
 			return "", err
 		}
 		text, err := jobs.Call(ctx, "label", label, "for "+how)
+		if how == "again" {
+			return "", jobs.ContinueAs("done")
+		}
 		if err == nil && how == "refused" {
 			err = jobs.Permanent(errors.New("refused"))
 		}
@@ -97,7 +100,7 @@ func (w *world) labels() jobs.Handler {
 
 func TestCrashesOnRedis(t *testing.T) {
 	t.Parallel()
-	for _, how := range []string{"done", "refused"} {
+	for _, how := range []string{"done", "refused", "again"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			jobstest.CrashEverywhere(t, func() jobstest.World {
