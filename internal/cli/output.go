@@ -105,7 +105,11 @@ func (a *App) family(i jobs.Info) {
 		a.printf("  child of %s/%s\n", i.Parent.Queue, i.Parent.Key)
 	}
 	if u := i.Undo; u != nil {
-		a.printf("  undo     to be %s: undone %s; left %s\n", u.Outcome, listOf(u.Undone), listOf(u.Left))
+		what := "undone"
+		if !u.Since.IsZero() {
+			what = "to be " + string(u.Outcome) + ", undone so far"
+		}
+		a.printf("  %s %s; not undone %s\n", what, listOf(u.Undone), listOf(u.Left))
 	}
 	for _, c := range i.Children {
 		a.printf("  children %-16s %d of kind %s in %s, %d open, %d failed\n", c.Name, c.Total, c.Kind, c.Queue, c.Open, c.Failed)
