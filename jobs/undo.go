@@ -77,6 +77,9 @@ func (h Handler) undo(ctx context.Context, a Attempt, payload []byte, steps []st
 		return err
 	}
 	for _, step := range steps {
+		if !found.has(step) {
+			return unmet(step, err)
+		}
 		if err := found.take(withFlow(ctx), a, step); err != nil {
 			return err
 		}
@@ -95,13 +98,25 @@ func (h Handler) recall(ctx context.Context, payload []byte) (err error) {
 	return err
 }
 
+func (u *undos) has(step string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.byStep[step] != nil
+}
+
+// unmet is why a step cannot be undone that the handler did not come to. When
+// something of its own kept it from that, the next execution may get further.
+func unmet(step string, err error) error {
+	if err != nil && !errors.Is(err, ErrUndoing) {
+		return fmt.Errorf("cannot undo step %q: the handler did not come to it again: %w", step, err)
+	}
+	return Permanent(fmt.Errorf("cannot undo step %q: the handler did not come to it again, or gives it no Compensate any more; put it back and replay the job", step))
+}
+
 func (u *undos) take(ctx context.Context, a Attempt, step string) error {
 	u.mu.Lock()
-	undo, ok := u.byStep[step]
+	undo := u.byStep[step]
 	u.mu.Unlock()
-	if !ok {
-		return Permanent(fmt.Errorf("cannot undo step %q: the handler did not come to it again, or gives it no Compensate any more; put it back and replay the job", step))
-	}
 	name := undoPrefix + step
 	_, recorded, err := a.Enter(name)
 	if err != nil {

@@ -135,6 +135,23 @@ func TestUndoDoesNotNeedTheHandlerToGetFar(t *testing.T) {
 	}
 }
 
+// What keeps the handler from coming to a step may be over the next time.
+func TestAnUndoWaitsForTheHandlerToGetFar(t *testing.T) {
+	t.Parallel()
+	s, reads := newAgency(), 0
+	job := jobstest.New(t, trip.Do(func(ctx context.Context, _ string) (string, error) {
+		if reads++; reads == 2 {
+			return "", errors.New("the database is away")
+		}
+		_, err := jobs.Step(ctx, "a", func(ctx context.Context) (int, error) { return 7, s.do(ctx, "a") },
+			jobs.Compensate(func(ctx context.Context, n int) error { return s.do(ctx, fmt.Sprint("undo ", n)) }))
+		return "", errors.Join(err, jobs.CancelJob("no"))
+	}), "")
+	if o := job.Run(); o.State != jobs.StateCancelled || strings.Join(s.done, " ") != "a undo 7" || reads != 3 || len(o.Failures) != 1 {
+		t.Errorf("%+v, effects %v", o, s.done)
+	}
+}
+
 func TestAnUndoThatCannotBe(t *testing.T) {
 	t.Parallel()
 	step := func(ctx context.Context, options ...jobs.StepOption) error {
