@@ -42,9 +42,31 @@ local function keep_failure(task, failure, most)
   redis.call('HDEL', task, 'f:' .. (n - tonumber(most)))
 end
 
--- decision appends an event to a queue's stream.
+-- linked returns the number and the hash of the last event of a stream, 0 and '' when there is none that is part of the
+-- chain, and the ID that follows it.
+local function linked(events)
+  local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
+  local _, now_ms = clock()
+  if not last then return 0, '', string.format('%.0f-0', now_ms) end
+  local ms, number = string.match(last[1], '^(%d+)-(%d+)$')
+  local id = string.format('%.0f-0', now_ms)
+  if tonumber(ms) >= now_ms then id = string.format('%s-%.0f', ms, tonumber(number) + 1) end
+  local n, hash = 0, ''
+  for i = 1, #last[2], 2 do
+    if last[2][i] == 'n' then n = tonumber(last[2][i + 1]) end
+    if last[2][i] == 'hash' then hash = last[2][i + 1] end
+  end
+  return n, hash, id
+end
+
+-- decision appends an event to a stream, chained to the one before: its hash is the SHA-1 of that one's hash, of its own
+-- ID and number and of what it says, each with its length in front.
 local function decision(events, what, key, actor, reason)
-  redis.call('XADD', events, '*', 'what', what, 'key', key, 'actor', actor, 'reason', reason)
+  local n, prev, id = linked(events)
+  local text = ''
+  for _, part in ipairs({prev, id, string.format('%.0f', n + 1), what, key, actor, reason}) do text = text .. #part .. ':' .. part end
+  redis.call('XADD', events, id, 'what', what, 'key', key, 'actor', actor, 'reason', reason,
+    'n', string.format('%.0f', n + 1), 'prev', prev, 'hash', redis.sha1hex(text))
 end
 
 -- taken returns what this very decision has answered before, if it is sent again; its key is of no other decision.

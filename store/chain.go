@@ -1,0 +1,49 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/perdure/perdure/internal/delivery"
+)
+
+// Streams returns the names of what has a stream of decisions: the queues, and
+// [delivery.Schedules] for decisions about schedules.
+func (s *Store) Streams(ctx context.Context) ([]string, error) {
+	queues, err := s.Queues(ctx)
+	return append(queues, delivery.Schedules), err
+}
+
+// Chain returns up to limit events of a stream, oldest first, that follow the one of
+// an ID; "": from the first.
+func (s *Store) Chain(ctx context.Context, stream, after string, limit int) ([]delivery.Link, error) {
+	from := "-"
+	if after != "" {
+		from = "(" + after
+	}
+	entries, err := s.rdb.XRangeN(ctx, streamKey(stream), from, "+", int64(min(max(limit, 1), maxBatch))).Result()
+	if err != nil {
+		return nil, fmt.Errorf("decisions of %s: %w", stream, unreachable(err))
+	}
+	links := make([]delivery.Link, len(entries))
+	for i, entry := range entries {
+		links[i] = linkOf(stream, entry)
+	}
+	return links, nil
+}
+
+func streamKey(stream string) string {
+	if stream == delivery.Schedules {
+		return scheduleEventsKey
+	}
+	return eventsKey(stream)
+}
+
+func linkOf(stream string, entry redis.XMessage) delivery.Link {
+	v := func(name string) string { return text(entry.Values[name]) }
+	l := delivery.Link{Stream: stream, ID: entry.ID, What: v("what"), Key: v("key"), Actor: v("actor"), Reason: v("reason"), Prev: v("prev"), Hash: v("hash")}
+	fmt.Sscan(v("n"), &l.N)
+	return l
+}
