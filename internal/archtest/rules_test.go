@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"worker":                {"jobs", "internal/delivery"},
 	"deadletter":            {"jobs", "internal/delivery"},
 	"scheduler":             {"jobs", "internal/delivery", "deadletter"},
+	"audit":                 {"internal/delivery"},
 	"scheduler/cron":        {"jobs", "internal/delivery"},
 	"jobs/jobstest/onredis": {"jobs", "jobs/jobstest", "store", "worker"},
 	"ops":                   {"jobs", "internal/delivery", "store", "deadletter", "worker", "scheduler", "scheduler/cron"},
@@ -41,7 +42,7 @@ var mayImport = map[string][]string{
 	"internal/history":     {"jobs", "worker", "internal/delivery"},
 	"internal/bench":       {"jobs", "store", "worker", "scheduler", "internal/delivery"},
 	"internal/cli": {
-		"jobs", "store", "worker", "scheduler", "scheduler/cron", "deadletter", "ops", "examples/orders", "internal/delivery",
+		"jobs", "store", "worker", "scheduler", "scheduler/cron", "deadletter", "audit", "ops", "examples/orders", "internal/delivery",
 		"internal/httprequest", "internal/devredis", "internal/doctor", "internal/drill", "internal/bench", "internal/history",
 	},
 
