@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"reflect"
 	"slices"
@@ -243,4 +244,32 @@ func TestChildrenEndWithTheirGroup(t *testing.T) {
 		sleep(t.Context(), 5*time.Millisecond)
 	}
 	t.Error("its own child lives on")
+}
+
+// A producer that repeats its call through a long outage leaves many calls behind that
+// may have made the job; the history is decided all the same.
+func TestManyOpenCallsAreDecided(t *testing.T) {
+	t.Parallel()
+	var events []history.Event
+	for i := range 40 {
+		call := history.Event{ID: fmt.Sprint("p-", i), Op: history.Enqueue, Key: "order:1"}
+		events = append(events, call)
+		call.Outcome = history.Unknown
+		events = append(events, call)
+	}
+	last := history.Event{ID: "p-last", Op: history.Enqueue, Key: "order:1"}
+	made := last
+	made.Outcome = history.OK
+	tr := trace(append(events, last, made))
+	if got := porcupine.CheckOperationsTimeout(model, tr.histories["order:1"], time.Minute); got != porcupine.Ok || tr.open != 40 {
+		t.Errorf("%v of %d open calls", got, tr.open)
+	}
+	again := made
+	again.ID = "p-again"
+	call := again
+	call.Outcome = ""
+	tr = trace(append(events, last, made, call, again)) // made twice
+	if got := porcupine.CheckOperationsTimeout(model, tr.histories["order:1"], time.Minute); got != porcupine.Illegal {
+		t.Errorf("a job that was made twice is %v", got)
+	}
 }

@@ -117,9 +117,18 @@ func (t *traced) write(e history.Event, now int64) {
 
 // finish adds what is only known once all lines are read.
 func (t *traced) finish() {
+	// Of calls that may or may not have made a job the earliest can stand for all: a
+	// job is made once, and the others change nothing after it. Checking each would take
+	// time that doubles with every one.
+	earliest := map[string]int64{}
 	for id, e := range t.enqueues {
 		t.open++
-		t.add(e.Key, act{op: history.Enqueue}, maybe, t.begun[id], never)
+		if at, known := earliest[e.Key]; !known || t.begun[id] < at {
+			earliest[e.Key] = t.begun[id]
+		}
+	}
+	for key, at := range earliest {
+		t.add(key, act{op: history.Enqueue}, maybe, at, never)
 	}
 	committed := map[string]int{}
 	for _, name := range t.names {
