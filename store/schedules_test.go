@@ -178,6 +178,11 @@ func scheduleFaults() []faultCase {
 	}
 	decide := func(d delivery.TickDecision) func(f *fixture, _ any) error {
 		return func(f *fixture, _ any) error {
+			d := d
+			if d.Open != nil { // which is written to
+				own := *d.Open
+				d.Open = &own
+			}
 			answer, err := f.DecideTick(f.ctx, d)
 			if err == nil && answer != delivery.TickDecided {
 				return fmt.Errorf("answered %v", answer)
@@ -188,7 +193,8 @@ func scheduleFaults() []faultCase {
 	opened := func(f *fixture) any {
 		defined(f)
 		d := tick()
-		f.ok(decide(d)(f, nil))
+		_, err := f.DecideTick(f.ctx, d)
+		f.ok(err)
 		return *d.Open
 	}
 	skipped := tick()
