@@ -661,6 +661,7 @@ quarantine 1 again, when it was ignored
 ~asynq:{q}:failed=2
 ~asynq:{q}:processed:<day>=2
 ~asynq:{q}:processed=2
+~asynq:{q}:t:k msg
 ~asynq:{q}:t:k p:cat=<time>
 ~asynq:{q}:t:k p:fn=2
 ~asynq:{q}:t:k p:ltok=2-o-2
@@ -690,6 +691,7 @@ quarantine 1 again, when it was resolved
 ~asynq:{q}:failed=2
 ~asynq:{q}:processed:<day>=2
 ~asynq:{q}:processed=2
+~asynq:{q}:t:k msg
 ~asynq:{q}:t:k p:cat=<time>
 ~asynq:{q}:t:k p:fn=2
 ~asynq:{q}:t:k p:ltok=2-o-2

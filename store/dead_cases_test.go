@@ -131,8 +131,8 @@ func deadCases() []scriptCase {
 	}
 	again := func(f *fixture, _ any) any { return f.settle(f.take(), delivery.Quarantine) }
 	return []scriptCase{
-		{"quarantine 1 again, when it was resolved", after(deadJob, judge("resolved"), replay("failed")), again},
-		{"quarantine 1 again, when it was ignored", after(deadJob, judge("ignored"), replay("failed")), again},
+		{"quarantine 1 again, when it was resolved", after(deadJob, judge("resolved"), replay("failed"), longAgo), again},
+		{"quarantine 1 again, when it was ignored", after(deadJob, judge("ignored"), replay("failed"), longAgo), again},
 		{"judge 1 resolved", deadJob, judge("resolved")},
 		{"judge 1 open", after(deadJob, judge("ignored")), judge("open")},
 		{"judge 2", deadJob, judge("open")},
@@ -216,4 +216,11 @@ func deadFaults() []faultCase {
 		{script: "steer", name: "abort", arrange: after(deadJob, planOfK), itself: true, call: func(f *fixture, _ any) error { _, err := f.AbortPlan(f.ctx, "q", "p1", why); return err }},
 		{script: "forgetgroup", arrange: after(deadJob, discard), call: func(f *fixture, _ any) error { return f.forgetGroup(f.ctx, "q", sigK, 0) }},
 	}
+}
+
+// longAgo makes the job one that has failed long ago, so that its message changes when
+// it fails again: that has whole seconds.
+func longAgo(f *fixture, _ any) any {
+	_, msg := revised([]byte(f.field("k", "msg")), func(m *message) { m.LastFailedAt = 1 })
+	return f.rdb.HSet(f.ctx, taskKey("q", "k"), "msg", msg).Val()
 }
