@@ -2,6 +2,7 @@ package jobs_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -23,6 +24,8 @@ type memory struct {
 	waits    map[string]time.Time
 	made     map[string]jobs.Job   // children by key
 	ended    map[string]jobs.Ended // those that have ended
+	away     map[string]bool       // services that are held
+	called   []error               // how calls of services have ended
 }
 
 func newMemory(d jobs.Definition) *memory {
@@ -106,6 +109,15 @@ func (m *memory) Children(_ context.Context, g jobs.Group, wait bool) ([]jobs.En
 		}
 	}
 	return ended, wait && len(ended) == len(g.Jobs), m.commitErr
+}
+
+func (m *memory) Call(_ context.Context, _ string, services []string) (func(error), error) {
+	for _, service := range services {
+		if m.away[service] {
+			return nil, fmt.Errorf("%s: %w", service, jobs.ErrHeld)
+		}
+	}
+	return func(err error) { m.called = append(m.called, err) }, nil
 }
 
 func (m *memory) Undoing() ([]string, bool) { return nil, false }

@@ -111,7 +111,7 @@ func Deadline(t time.Time) JobOption {
 func Tenant(name string) JobOption {
 	return jobOption(func(j *Job) error {
 		j.Tenant = name
-		return checkLower("tenant", name)
+		return CheckTenant(name)
 	})
 }
 

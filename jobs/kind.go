@@ -21,12 +21,15 @@ type Definition struct {
 	StepTimeout time.Duration      // of one step, default none beyond Timeout
 	Retention   time.Duration      // of key and result after the end, default 24 h, at least 10 min
 	Needs       []string           // the named services it depends on
+	Limit       Limit              // of its jobs in the whole fleet; default none
 	MaxPayload  int                // bytes as stored, default 64 KiB
 	MaxOutput   int                // bytes of one step's output or of the result, default 1 MiB
 	MaxSteps    int                // recorded steps and waits of one job, default 2,000
 	MaxRecorded int                // bytes of all that is recorded of one job, default 16 MiB
 	Codec       Codec              // default JSON
 	Schema      string             // digest of the payload and result types' shape
+
+	Dependencies []Dependency // what is known of services, its own or others
 
 	migrations map[int]migration // of payloads, from each version to the next
 }
@@ -100,12 +103,16 @@ func StepTimeout(t time.Duration) Option {
 	})
 }
 
-// Needs names the services that the kind depends on, for example "payments".
+// Needs names the services that the kind depends on, for example "payments". While the
+// breaker of one is open, or one is at its limit, its jobs are parked before they
+// begin: they use no attempt and hold no slot, and go on by themselves. Each execution
+// counts as a call of the service, when it is the only one; of a kind that needs
+// several, the steps say which they call ([StepNeeds]).
 func Needs(services ...string) Option {
 	return defineOption(func(d *Definition) error {
 		d.Needs = append(d.Needs, services...)
 		for _, name := range services {
-			if err := checkLower("needs", name); err != nil {
+			if err := CheckDependency(name); err != nil {
 				return err
 			}
 		}

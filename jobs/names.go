@@ -56,6 +56,10 @@ func CheckQueue(name string) error { return checkLower("queue", name) }
 // [a-z0-9][a-z0-9_.-]{0,63}.
 func CheckKind(name string) error { return checkLower("kind", name) }
 
+// CheckTenant returns an *[InvalidError] unless name is a valid name of a tenant:
+// [a-z0-9][a-z0-9_.-]{0,63}.
+func CheckTenant(name string) error { return checkLower("tenant", name) }
+
 // CheckStep returns an *[InvalidError] unless name is a valid step name:
 // [A-Za-z0-9][A-Za-z0-9._:@+=~/-]{0,127}. Names that begin with undo/ are those of
 // the steps that undo others.

@@ -56,6 +56,9 @@ type Attempt interface {
 	// its time is up, "d" and the data when its signal is there. Not ready: the job
 	// is to be parked until then when the handler has returned.
 	Await(ctx context.Context, w Wait) (output []byte, ready bool, err error)
+	// Call begins a call of services within a step; done ends it with its error. An error
+	// matching [ErrHeld]: it must not be made now.
+	Call(ctx context.Context, step string, services []string) (done func(error), err error)
 	// Children makes the children of a group that are not made yet, and returns how
 	// they have ended, in the group's order, once all have. Not ready: some have not;
 	// when wait is set, the job is to be parked until then when the handler has
@@ -112,6 +115,9 @@ type stepSettings struct {
 	timeout time.Duration
 	bounded bool
 	undo    any // func(context.Context, T) error, T being the step's
+
+	needs    []string // services
+	fallback any      // func(context.Context, error) (T, error)
 }
 
 // of returns the settings that steps of a have before their options.
@@ -195,7 +201,14 @@ func runStep[T any](ctx context.Context, a Attempt, name string, fn func(ctx con
 		return zero, &StepError{Step: name, Err: err}
 	}
 	started := time.Now()
+	if len(settings.needs) > 0 {
+		call := fn
+		fn = func(ctx context.Context) (T, error) { return callServices(ctx, a, name, call, settings) }
+	}
 	value, err := callStep(stepCtx, name, fn)
+	if errors.Is(err, ErrParked) && flowOf(ctx).isParked() {
+		return zero, fmt.Errorf("step %q: %w", name, err)
+	}
 	if err != nil {
 		return zero, &StepError{Step: name, Err: err}
 	}

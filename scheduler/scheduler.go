@@ -1,6 +1,6 @@
 // Package scheduler does what happens without an attempt: it moves due jobs to
 // their queue, takes over what dead workers left, forgets ended jobs when their
-// retention is over, takes replay plans further, and takes stock of all jobs. Any number of schedulers may run; each step is one
+// retention is over, sends jobs back that wait for a dependency, takes replay plans further, and takes stock of all jobs. Any number of schedulers may run; each step is one
 // idempotent script, so no leader is needed. Worker processes run one too, so
 // that a worker alone is enough.
 package scheduler
@@ -23,6 +23,8 @@ import (
 type Store interface {
 	Upkeep
 	Stock
+	Redrive
+	Hold
 	deadletter.Plans
 }
 
@@ -58,6 +60,7 @@ type Scheduler struct {
 	expired   prometheus.Counter
 	mended    prometheus.Counter
 	replayed  prometheus.Counter
+	redriven  prometheus.Counter
 }
 
 // New returns a scheduler on a store.
@@ -93,6 +96,7 @@ func New(store Store, options Options) (*Scheduler, error) {
 		reclaimed: counter("perdure_reclaimed_total", "Jobs taken over from dead workers."),
 		expired:   counter("perdure_expired_total", "Ended jobs forgotten at the end of their retention."),
 		mended:    counter("perdure_mended_total", "Jobs that a census of this process has put right."),
+		redriven:  counter("perdure_redriven_total", "Jobs that this process has sent back after they had waited for a dependency or a limit."),
 		replayed:  counter("perdure_replayed_total", "Quarantined jobs that this process has replayed for a plan."),
 	}, nil
 }
@@ -107,6 +111,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	loops.Go(func() { s.reclaim(ctx) })
 	loops.Go(func() { s.census(ctx) })
 	loops.Go(func() { s.replay(ctx) })
+	loops.Go(func() { s.redrive(ctx) })
 	loops.Wait()
 	return nil
 }

@@ -268,3 +268,27 @@ func TestOptionsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+func (f *fake) Lanes(context.Context) ([]delivery.Lane, error) { return nil, nil }
+
+func (f *fake) Board(context.Context) (map[string]jobs.Standing, error) { return nil, nil }
+
+func (f *fake) Grant(context.Context, string, int64, bool) (delivery.Grant, error) {
+	return delivery.Grant{}, nil
+}
+
+func (f *fake) Drive(context.Context, delivery.Lane, int, delivery.Grant, int) (int, int64, error) {
+	return 0, 0, nil
+}
+
+func (f *fake) Held(context.Context) (map[string][]string, map[string]int64, error) {
+	return nil, nil, nil
+}
+
+func (f *fake) QueuesNeeding(context.Context, string) ([]string, error) { return nil, nil }
+
+func (f *fake) HoldQueue(context.Context, string, string, string) error { return nil }
+
+func (f *fake) Shelve(context.Context, string, string) (int, bool, error) { return 0, true, nil }
+
+func (f *fake) LetThrough(context.Context, string, string, delivery.Grant) error { return nil }

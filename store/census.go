@@ -224,6 +224,7 @@ type view struct {
 	there        bool
 	state, token string
 	signature    string // of its group, when it is quarantined
+	lane         string // that it waits in
 	pendingSince int64  // ns
 }
 
@@ -235,16 +236,16 @@ func (c *census) glance(ctx context.Context, queue string, keys []string) ([]vie
 	there, fields := make([]*redis.BoolCmd, len(keys)), make([]*redis.SliceCmd, len(keys))
 	for i, key := range keys {
 		there[i] = pipe.HExists(ctx, taskKey(queue, key), "msg")
-		fields[i] = pipe.HMGet(ctx, taskKey(queue, key), "state", "p:tok", "pending_since", "p:sig")
+		fields[i] = pipe.HMGet(ctx, taskKey(queue, key), "state", "p:tok", "pending_since", "p:sig", "p:wait")
 	}
 	if _, err := pipe.Exec(ctx); err != nil && !wrongType(err) {
 		return nil, unreachable(err)
 	}
 	views := make([]view, len(keys))
 	for i := range keys {
-		if found := fields[i].Val(); len(found) == 4 {
+		if found := fields[i].Val(); len(found) == 5 {
 			since, _ := strconv.ParseInt(text(found[2]), 10, 64)
-			views[i] = view{there[i].Val(), text(found[0]), text(found[1]), text(found[3]), since}
+			views[i] = view{there[i].Val(), text(found[0]), text(found[1]), text(found[3]), laneOf(text(found[4])), since}
 		}
 	}
 	return views, nil
@@ -291,6 +292,9 @@ func (c *census) tasks(ctx context.Context, queue string, keys []string) error {
 	for i, v := range views {
 		if p := placeOf(v.state); p != nil && !p.list {
 			scores[i] = pipe.ZScore(ctx, p.key(queue), keys[i])
+		}
+		if v.state == "retry" && v.lane != "" {
+			indexed[i] = []*redis.FloatCmd{pipe.ZScore(ctx, laneKey(queue, v.lane), keys[i])}
 		}
 		if v.state == "archived" {
 			indexed[i] = []*redis.FloatCmd{pipe.ZScore(ctx, deadKey(queue), keys[i]), pipe.ZScore(ctx, groupKeysKey(queue, v.signature), keys[i])}
@@ -390,17 +394,20 @@ func (c *census) count(queue, what string) {
 func (s *Store) Mend(ctx context.Context, queue, key string) ([]string, error) {
 	keys := []string{
 		taskKey(queue, key), pendingKey(queue), activeKey(queue), scheduledKey(queue), retryKey(queue), archivedKey(queue), completedKey(queue),
-		leaseKey(queue), parkedKey(queue), deadKey(queue), suspectsKey(queue), "", eventsKey(queue), forgottenKey(queue), reportsKey(queue), groupsKey(queue),
+		leaseKey(queue), parkedKey(queue), deadKey(queue), suspectsKey(queue), "", eventsKey(queue), forgottenKey(queue), reportsKey(queue), groupsKey(queue), "", lanesKey(queue),
 	}
 	for range 10 {
-		token, entry, err := s.tokenAndEntry(ctx, queue, key)
+		token, lane, entry, err := s.tokenAndEntry(ctx, queue, key)
 		if err != nil {
 			return nil, fmt.Errorf("mend %s/%s: %w", queue, key, unreachable(err))
 		}
 		if keys[11] = taskKey(queue, key); token != "" {
 			keys[11] = ownerKey(queue, ownerOf(token))
 		}
-		reply, err := s.run(ctx, "census", keys, key, token, mustJSON(entry), leaseSeconds, entry.Signature, about(entry), entry.Version)
+		if keys[16] = taskKey(queue, key); lane != "" {
+			keys[16] = laneKey(queue, lane)
+		}
+		reply, err := s.run(ctx, "census", keys, key, token, mustJSON(entry), leaseSeconds, entry.Signature, about(entry), entry.Version, lane)
 		if err != nil {
 			return nil, fmt.Errorf("mend %s/%s: %w", queue, key, err)
 		}
@@ -416,12 +423,12 @@ func (s *Store) Mend(ctx context.Context, queue, key string) ([]string, error) {
 	return nil, nil // it moves faster than it is looked at, so it is not stuck
 }
 
-// tokenAndEntry reads the token of a job and its quarantine entry; of a job that has
-// none, the one that it gets if it turns out to be archived.
-func (s *Store) tokenAndEntry(ctx context.Context, queue, key string) (token string, entry delivery.Entry, err error) {
-	had, err := s.rdb.HMGet(ctx, taskKey(queue, key), "p:tok", "p:dead", "msg").Result()
+// tokenAndEntry reads the token of a job, the lane it waits in and its quarantine
+// entry; of a job that has none, the one that it gets if it turns out to be archived.
+func (s *Store) tokenAndEntry(ctx context.Context, queue, key string) (token, lane string, entry delivery.Entry, err error) {
+	had, err := s.rdb.HMGet(ctx, taskKey(queue, key), "p:tok", "p:dead", "msg", "p:wait").Result()
 	if err != nil {
-		return "", entry, unreachable(err)
+		return "", "", entry, unreachable(err)
 	}
 	if json.Unmarshal([]byte(text(had[1])), &entry) != nil {
 		entry = archivedElsewhere
@@ -431,7 +438,7 @@ func (s *Store) tokenAndEntry(ctx context.Context, queue, key string) (token str
 			entry.Unreadable = true
 		}
 	}
-	return text(had[0]), entry.Signed(), nil
+	return text(had[0]), laneOf(text(had[3])), entry.Signed(), nil
 }
 
 // scanKeys calls do with all keys that match, slice by slice, on every master.

@@ -20,7 +20,7 @@ func (s *Store) Claim(ctx context.Context, queue, owner string, most int) (deliv
 	reply, err := s.run(ctx, "claim", []string{
 		pendingKey(queue), pausedKey(queue), activeKey(queue), leaseKey(queue), completedKey(queue), tokensKey(queue),
 		ownerKey(queue, owner), parkedKey(queue), deadKey(queue), eventsKey(queue), taskKey(queue, ""), retryKey(queue), suspectsKey(queue),
-		groupsKey(queue), archivedKey(queue),
+		groupsKey(queue), archivedKey(queue), holdsKey(queue), letKey(queue),
 	}, owner, s.calls.Add(1), min(most, maxBatch), leaseSeconds)
 	if err != nil {
 		return delivery.Batch{}, err

@@ -59,6 +59,9 @@ func eventsKey(queue string) string       { return ownKey(queue, "events") }    
 func reportsKey(queue string) string      { return ownKey(queue, "reports") }    // zset: p:parent of children that have ended, by when (ms)
 func orphansKey(queue string) string      { return ownKey(queue, "orphans") }    // zset: key of a cancelled job with children, by when (ms)
 func holdsKey(queue string) string        { return ownKey(queue, "holds") }      // hash: reasons why the queue is paused
+func lanesKey(queue string) string        { return ownKey(queue, "lanes") }      // set: lanes, '<name> <kind>', in which jobs wait for a dependency or a limit
+func laneKey(queue, lane string) string   { return ownKey(queue, "lane:"+lane) } // zset: key by since when it waits (ms)
+func letKey(queue string) string          { return ownKey(queue, "let") }        // string: pass for one job of a queue that is paused for a dependency
 func ownerKey(queue, owner string) string { return ownKey(queue, "own:"+owner) } // hash: key to token
 
 // decidedKey is a string of one decision: what its script answered, for ten minutes.
@@ -85,6 +88,22 @@ const (
 	scheduleChangesKey  = "perdure:{@cron}:changes"  // counter
 	scheduleEventsKey   = "perdure:{@cron}:events"   // stream of decisions
 	scheduleDeclaredKey = "perdure:{@cron}:declared" // zset: schedule by when a process has declared it (ms)
+)
+
+// Keys of dependencies and limits. They share one hash slot, which no queue can have.
+
+func depKey(name string) string { return "perdure:{@dep}:" + name }
+
+func dependencyKey(name string) string         { return depKey("d:" + name) }        // hash: dependencies.go lists its fields
+func votesKey(name string) string              { return depKey("votes:" + name) }    // hash: owner to what it has seen
+func leasesKey(name string) string             { return depKey("leases:" + name) }   // zset: places that are taken, by when they end (ms)
+func dependencyDecidedKey(nonce string) string { return depKey("decided:" + nonce) } // string: as decidedKey
+
+const (
+	boardKey            = "perdure:{@dep}:board"  // hash: name to where it stands, of those that are not closed or bound something
+	dependencyNamesKey  = "perdure:{@dep}:names"  // zset: name by when it was last heard of (ms)
+	dependencyEventsKey = "perdure:{@dep}:events" // stream of decisions
+	newsChannel         = "perdure:{@dep}:news"   // channel: name of what the board says something new of
 )
 
 // firedKey is a zset of a queue: a schedule's ticks, or its triggers, by the last

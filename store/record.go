@@ -31,7 +31,8 @@ import (
 //	p:blame  '<0|1 alone> <token>' of the last crash, so that it can be taken back
 //	p:waits  pauses in a row
 //	p:pn     pause number
-//	p:wait   what a paused job waits for: '<pause number> <since ms> <type> <name>'
+//	p:wait   what a paused job waits for: '<pause number> <since ms> <type> <name>', and the kind after it when it waits in a lane
+//	p:pass   with which it was sent back from a lane, for the next execution: '<since ms> <issued ms> <pass|probe> <turn> <id> <name>'
 //	p:due    when a retrying or paused job is due, ms
 //	p:ver    the kind's version, pinned
 //	p:dead   the quarantine entry, JSON
@@ -156,7 +157,22 @@ func (h hash) waiting() *jobs.Waiting {
 		return nil
 	}
 	since, _ := strconv.ParseInt(parts[1], 10, 64)
+	if inLane(parts[2]) {
+		parts[3], _, _ = strings.Cut(parts[3], " ")
+	}
 	return &jobs.Waiting{Type: parts[2], Name: parts[3], Since: time.UnixMilli(since).UTC(), Until: h.ms("p:due")}
+}
+
+// inLane reports whether what waits for a type of thing waits in a lane.
+func inLane(waitingType string) bool { return waitingType == "dependency" || waitingType == "limit" }
+
+// laneOf returns the lane that a job waits in by its p:wait, '<name> <kind>', or "".
+func laneOf(wait string) string {
+	parts := strings.SplitN(wait, " ", 4)
+	if len(parts) < 4 || !inLane(parts[2]) {
+		return ""
+	}
+	return parts[3]
 }
 
 // incarnation is the producer's, or for a stock task its first token.
@@ -201,7 +217,7 @@ func delivered(queue, key, token, pendingSince string, h hash) delivery.Delivery
 		Hold: delivery.Hold{Queue: queue, Key: key, Token: token}, Message: []byte(h["msg"]), Claimed: h.ms("p:cat"),
 		Run: h.int("p:run"), Round: h.int("p:round"), Attempts: h.int("p:att"), Crashes: h.int("p:cra"), CrashedAlone: h.int("p:icr"), Waits: h.int("p:waits"), Version: h.int("p:ver"),
 		Failures: h.failures(), Steps: map[string][]byte{}, Progress: map[string][]byte{}, Undoable: h.counts("u:"), Undone: h.counts("r:"), Undo: h.undo(),
-		Retention: jobs.DefaultRetention, CancelAsked: h["p:can"],
+		Retention: jobs.DefaultRetention, CancelAsked: h["p:can"], Pass: delivery.ParsePass(h["p:pass"]),
 	}
 	if ns, err := strconv.ParseInt(pendingSince, 10, 64); err == nil {
 		d.Ready = time.Unix(0, ns).UTC()

@@ -106,13 +106,30 @@ func (s *Store) retry(ctx context.Context, d delivery.Delivery, v delivery.Verdi
 }
 
 func (s *Store) pause(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {
+	said, name, lane, line, since := v.Waiting.Name, v.Waiting.Name, taskKey(d.Queue, d.Key), "", ""
+	if v.Lane {
+		said = v.Said
+		line = v.Waiting.Name + " " + laneKind(d.Kind)
+		name, lane = line, laneKey(d.Queue, line)
+		if v.Since > 0 {
+			since = strconv.FormatInt(v.Since, 10)
+		}
+	}
 	_, msg := revised(d.Message, func(m *message) {
-		m.ErrorMsg = fmt.Sprintf("paused: %s; resumes by itself", v.Waiting.Name)
+		m.ErrorMsg = fmt.Sprintf("paused: %s; resumes by itself", said)
 		m.LastFailedAt = s.now().Unix()
 	})
-	keys := append(heldKeys(d.Hold), retryKey(d.Queue), parkedKey(d.Queue))
+	keys := append(heldKeys(d.Hold), retryKey(d.Queue), parkedKey(d.Queue), lane, lanesKey(d.Queue))
 	return s.runCode(ctx, "pause", keys, d.Key, d.Token, msg, v.Delay.Milliseconds(), failureText(v.Failure), keptFailures,
-		v.Waiting.Type, v.Waiting.Name, d.Version)
+		v.Waiting.Type, name, d.Version, line, since)
+}
+
+// laneKind is the kind in the name of a lane: one of a stock producer may be no name.
+func laneKind(kind string) string {
+	if jobs.CheckKind(kind) != nil {
+		return "-"
+	}
+	return kind
 }
 
 func (s *Store) park(ctx context.Context, d delivery.Delivery, v delivery.Verdict) (int64, error) {

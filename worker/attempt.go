@@ -34,6 +34,8 @@ type attempt struct {
 	steps   map[string][]byte
 	waits   map[string]jobs.Wait // that are not over
 	room    room
+
+	needs
 }
 
 var _ jobs.Attempt = (*attempt)(nil)
@@ -199,6 +201,7 @@ func (a *attempt) now() time.Time { return a.d.Claimed.Add(time.Since(a.begun)) 
 // that is sent twice, so an unknown outcome is simply asked again.
 func (a *attempt) settle(v delivery.Verdict) {
 	a.d.Version = max(a.d.Version, a.handler.Definition.Version)
+	a.endCalls(v)
 	var err error
 	for wait := 50 * time.Millisecond; ; wait = min(wait*2, 2*time.Second) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -308,6 +311,7 @@ func (a *attempt) record(ctx context.Context, c delivery.Checkpoint) error {
 	err := a.write(ctx, func(ctx context.Context) error { return a.w.store.Checkpoint(ctx, a.d.Hold, c) })
 	if err == nil || errors.Is(err, jobs.ErrCancelled) || errors.Is(err, jobs.ErrPaused) {
 		a.noteRecorded(c)
+		a.answered()
 		a.w.metrics.steps.WithLabelValues(a.d.Kind).Inc()
 		a.log.Debug("step recorded", "step", c.Step, "took", c.Elapsed)
 	}

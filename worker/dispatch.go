@@ -12,6 +12,10 @@ import (
 // takes.
 const awaitLimit = time.Second
 
+// pausedAgain is how long a queue that is paused is not looked at. A probe may be let
+// through.
+const pausedAgain = 250 * time.Millisecond
+
 // queue is one queue as the worker sees it: either ready, there may be work, or
 // not, and then its waiter looks for some.
 type queue struct {
@@ -80,7 +84,7 @@ func (w *Worker) claimOnce(ctx context.Context, free int) bool {
 		case batch.fenced:
 			w.fenced(batch.owner)
 		case batch.paused:
-			w.rest(ctx, q, time.Second)
+			w.rest(ctx, q, pausedAgain)
 			continue
 		case batch.emptied:
 			w.rest(ctx, q, 0)

@@ -38,6 +38,7 @@ func serveIsolated(options Options, orders io.Reader, reports io.Writer) error {
 	if err != nil {
 		return err
 	}
+	w.guard = nil
 	w.giveUp = func(error) {} // a stuck handler's process is not used again
 	if err := p.send(report{Ready: true}); err != nil {
 		return fmt.Errorf("serve isolated jobs: %w", err)

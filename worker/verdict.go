@@ -29,7 +29,7 @@ func (a *attempt) refuse() (delivery.Verdict, bool) {
 	newest, other := a.w.newest[a.d.Kind]
 	tooNew := other && a.d.Version == 0 && a.d.Encoded > newest
 	if _, known := a.w.handlerOf(a.d.Kind, a.d.Version); known && !tooNew {
-		return delivery.Verdict{}, false
+		return a.admit()
 	}
 	return a.elsewhere(), true
 }
@@ -68,6 +68,9 @@ func (a *attempt) judge(o outcome) delivery.Verdict {
 	case errors.Is(cause, jobs.ErrShutdown), errors.Is(cause, jobs.ErrPaused), errors.Is(cause, jobs.ErrLost), a.leaving.Load():
 		return delivery.Verdict{Outcome: delivery.HandBack}
 	case errors.Is(o.err, jobs.ErrParked):
+		if v, held := a.heldAtStep(); held {
+			return v
+		}
 		if v, waits := a.park(); waits {
 			return v
 		}
@@ -104,6 +107,9 @@ func cancelReason(err error) string {
 // failed applies the kind's policy to an error.
 func (a *attempt) failed(err error) delivery.Verdict {
 	failure, c := jobs.NewFailure(err, a.now(), a.w.name, a.d.Run)
+	if v, held := a.heldByFailure(failure, c); held {
+		return v
+	}
 	used := a.attemptsUsed()
 	ruling := a.handler.Definition.Rule(c, used, a.failuresOf(failure.Class, used), a.d.Waits)
 	if ruling.Action == jobs.ActionRetry && a.d.MaxAttempts > 0 && used >= a.d.MaxAttempts {
@@ -153,7 +159,7 @@ func (a *attempt) quarantine(err error, reason string) delivery.Verdict {
 // the store fills in.
 func (a *attempt) entry(f jobs.Failure, reason string) delivery.Entry {
 	return delivery.Entry{
-		Class: f.Class, Rule: f.Rule, Reason: reason, Step: f.Step, Message: f.Message, Worker: a.w.name, Trace: a.d.Headers["traceparent"],
+		Dependencies: a.standings(), Class: f.Class, Rule: f.Rule, Reason: reason, Step: f.Step, Message: f.Message, Worker: a.w.name, Trace: a.d.Headers["traceparent"],
 	}
 }
 

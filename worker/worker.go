@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/perdure/perdure/dependency"
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 )
@@ -53,8 +54,10 @@ type Registry interface {
 	Withdraw(ctx context.Context, p delivery.Presence) error
 }
 
-// Store is all of them, as *store.Store is.
+// Store is all of them, and what the guard of its dependencies needs, as *store.Store
+// is.
 type Store interface {
+	dependency.Store
 	Queue
 	Steps
 	Isolation
@@ -158,7 +161,8 @@ type Worker struct {
 	store    Store
 	options  Options
 	handlers map[code]jobs.Handler
-	newest   map[string]int // version by kind
+	newest   map[string]int    // version by kind
+	guard    *dependency.Guard // nil in an isolated process: its worker guards
 	metrics  *metrics
 	log      *slog.Logger
 	name     string // host:pid, for people
@@ -209,6 +213,9 @@ func New(store Store, options Options) (*Worker, error) {
 		w.queues = append(w.queues, &queue{name: name, priority: priority, empty: make(chan struct{}, 1)})
 	}
 	w.newOwner()
+	if w.guard, err = w.newGuard(); err != nil {
+		return nil, fmt.Errorf("worker options: %w", err)
+	}
 	w.listed.Store(new(string))
 	w.presence = delivery.Presence{
 		Host: host, PID: os.Getpid(), ID: w.ownerID(), Concurrency: options.Concurrency, Queues: options.Queues,
@@ -271,6 +278,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	beats.Go(func() { w.compare(alive) })
 	beats.Go(func() { w.announce(alive) })
 	beats.Go(func() { w.relay(alive) })
+	beats.Go(func() { w.guard.Run(alive) })
 	for _, q := range w.queues {
 		claims.Go(func() { w.await(ctx, q) })
 	}
@@ -307,6 +315,9 @@ func (w *Worker) enlist(ctx context.Context) error {
 		return err
 	}
 	if err := w.store.Publish(ctx, w.published()); err != nil {
+		return err
+	}
+	if err := w.guard.Sync(ctx); err != nil {
 		return err
 	}
 	if err := w.enter(ctx, w.ownerID()); err != nil {
@@ -348,6 +359,7 @@ func (w *Worker) published() []delivery.PublishedKind {
 		}
 		kinds = append(kinds, delivery.PublishedKind{
 			Name: d.Name, Queue: d.Queue, Version: d.Version, Schema: d.Schema, Timeout: d.Timeout, Retention: d.Retention, MaxPayload: d.MaxPayload,
+			Needs: d.Needs,
 		})
 	}
 	return kinds

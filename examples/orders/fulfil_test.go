@@ -186,3 +186,7 @@ func (a *attempt) Undoing() ([]string, bool) { return nil, false }
 func (a *attempt) Undone(string) int { return 0 }
 
 func (a *attempt) Unmet() []string { return nil }
+
+func (a *attempt) Call(context.Context, string, []string) (func(error), error) {
+	return func(error) {}, nil
+}

@@ -53,6 +53,8 @@ type Delivery struct {
 	// nobody.
 	CancelAsked string
 
+	Pass *Pass // with which it was sent back by a dependency or a limit; nil: none
+
 	Undoable map[string]int // recorded steps that can be undone, and how many such were recorded up to each
 	Undone   map[string]int // how often a step was undone and begun anew
 	Undo     *Undo          // it is being undone; nil: it is not
@@ -90,6 +92,9 @@ type Verdict struct {
 	Delay   time.Duration // Retry, Pause, Suspect: from Redis' now
 	Waiting jobs.Waiting  // Pause, Park: Type and Name
 	Waits   []string      // Park: the names of the waits that are not over
+	Lane    bool          // Pause: in the lane of the dependency or limit that Waiting names, to be sent back from there
+	Said    string        // Pause in a lane: what asynq's tools show
+	Since   int64         // Pause in a lane: when it first took its place there, ms; 0: now
 	Entry   Entry         // Quarantine
 	Reason  string        // Cancel
 	Actor   string        // Cancel, Quarantine, Takeback: who decided; empty: perdure
@@ -182,6 +187,7 @@ type PublishedKind struct {
 	Timeout    time.Duration `json:"timeout"` // nanoseconds
 	Retention  time.Duration `json:"retention"`
 	MaxPayload int           `json:"max_payload"`
+	Needs      []string      `json:"needs,omitempty"`
 	At         time.Time     `json:"at"` // when a worker last said so
 }
 

@@ -17,6 +17,7 @@ type execution struct {
 	begun   time.Time
 	entered map[string]bool
 	waiting map[string]bool // for waits that are not over
+	held    time.Time       // until when a step is held; zero: none is
 	dead    atomic.Bool     // it was cut off: nothing is recorded any more
 }
 

@@ -33,6 +33,7 @@ type Job struct {
 	steps    map[string][]byte
 	progress map[string][]byte
 	signals  map[string][]byte
+	outages  map[string]time.Time // until when a service is away
 	waits    map[string]wait
 	faults   map[string][]error
 	slow     map[string]time.Duration
@@ -202,6 +203,9 @@ func (j *Job) execute() {
 		j.begin(payload)
 	case errors.Is(err, jobs.ErrCancelled) && j.undo == nil:
 		j.end(jobs.StateCancelled, err.Error())
+	case errors.Is(err, jobs.ErrParked) && !j.run.held.IsZero():
+		j.outcome.State = jobs.StateRetrying
+		j.skip(j.run.held.Sub(j.now))
 	case errors.Is(err, jobs.ErrParked) && len(j.run.waiting) > 0:
 		j.park()
 	default:

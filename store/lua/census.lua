@@ -5,8 +5,10 @@
 -- KEYS[12] perdure:{q}:own:<owner> of the token that the caller has read, or KEYS[1] when it has read none
 -- KEYS[13] perdure:{q}:events     KEYS[14] perdure:{q}:forgotten   KEYS[15] perdure:{q}:reports
 -- KEYS[16] perdure:{q}:groups
+-- KEYS[17] perdure:{q}:lane:<name> <kind> of what it waits for, as the caller has read it, or KEYS[1]   KEYS[18] perdure:{q}:lanes
 -- ARGV[1] key   ARGV[2] the token that the caller has read, or ''   ARGV[3] entry of a job that others have archived
 -- ARGV[4] lease in seconds   ARGV[5] signature of its entry   ARGV[6] what its group is about   ARGV[7] the kind's version, 0: not known
+-- ARGV[8] the lane that the caller has read, '<name> <kind>', or ''
 -- Returns the names of what was wrong, none when nothing was: 'gone' (entries without a job; it was deleted elsewhere, or
 -- lost), 'rest' (a hash without a message), 'unowned' (running for nobody), 'lease', 'misplaced' (in no place, in several,
 -- twice in one or in the wrong one), 'state', 'index' (one of perdure's), 'group', 'archived elsewhere'. {'again'}: the token has changed.
@@ -138,6 +140,11 @@ if place ~= 'pending' then
     ungrouped(KEYS[1], key, KEYS[10], KEYS[16])
   end
   index(KEYS[9], waits)
+  local since, lane = string.match(waits and had[5] or '', '^%d+ (%d+) %a+ (.*)$')
+  if ARGV[8] ~= '' and lane == ARGV[8] and redis.call('ZADD', KEYS[17], 'NX', since, key) == 1 then
+    wrong[#wrong + 1] = 'index'
+    redis.call('SADD', KEYS[18], ARGV[8])
+  end
   index(KEYS[11], waits and string.match(had[5], '^%d+ %d+ isolation ') and true or false)
 end
 return wrong

@@ -4,12 +4,14 @@
 -- KEYS[7] perdure:{q}:own:<owner>    KEYS[8] perdure:{q}:parked       KEYS[9] perdure:{q}:dead
 -- KEYS[10] perdure:{q}:events        KEYS[11] asynq:{q}:t: (the prefix: which jobs are met is only known here)
 -- KEYS[12] asynq:{q}:retry           KEYS[13] perdure:{q}:suspects     KEYS[14] perdure:{q}:groups
--- KEYS[15] asynq:{q}:archived
+-- KEYS[15] asynq:{q}:archived        KEYS[16] perdure:{q}:holds        KEYS[17] perdure:{q}:let
 -- ARGV[1] owner   ARGV[2] the owner's sequence number of this call   ARGV[3] most jobs to take   ARGV[4] lease in seconds
 -- Returns {now in ms, status, dropped, suspects, job, job, …}: status 'ok', 'empty' (took fewer than asked), 'paused' or
 -- 'fenced' (the owner was declared dead; nothing was taken). dropped counts entries that stood for no claimable
 -- job; suspects counts jobs that were parked to be run by `isolate`: two workers have died while they ran and no step was
 -- recorded between, or a process that ran nothing else has. A job is {key, token, pending since (ns) or '', field, value, …}: its hash as it now is.
+-- A queue that is paused for nothing but dependencies lets one job through when there is a pass for it at KEYS[17]: it finds out
+-- whether one of them is back.
 -- A reply that is lost leaves jobs owned and unknown: the owner finds them by `holdings` and hands them back.
 local now, now_ms = clock()
 
@@ -22,9 +24,25 @@ local function replayed(task, key)
 end
 
 if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced', 0, 0} end
-if redis.call('EXISTS', KEYS[2]) == 1 then return {now_ms, 'paused', 0, 0} end
+-- let_through returns the pass for one job of a paused queue, or nothing.
+local function let_through()
+  local pass = redis.call('GET', KEYS[17])
+  if not pass then return nil end
+  local holds = redis.call('HKEYS', KEYS[16])
+  for _, hold in ipairs(holds) do
+    if string.sub(hold, 1, 11) ~= 'dependency:' then return nil end
+  end
+  return #holds > 0 and pass or nil
+end
+
+local pass
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  pass = let_through()
+  if not pass then return {now_ms, 'paused', 0, 0} end
+end
 
 local reply, taken, dropped, parked, kept, most = {now_ms, 'ok', 0, 0}, 0, 0, 0, 0, tonumber(ARGV[3])
+if pass then most = math.min(most, 1) end
 while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
   local heads = redis.call('LRANGE', KEYS[1], taken - most, -1) -- the head of the queue is the right end
   if #heads < most - taken then reply[2] = 'empty' end
@@ -33,7 +51,7 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
     local key = heads[i]
     local task = KEYS[11] .. key
     local had = redis.pcall('HMGET', task, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:inc', 'pending_since',
-      'p:due', 'p:row', 'p:icr', 'p:hold', 'p:erased')
+      'p:due', 'p:row', 'p:icr', 'p:hold', 'p:erased', 'p:pass')
     if not had[1] or had[2] then
       -- No job behind the entry (or, of another type, none of ours), or a second entry of a running one.
       redis.call('RPOP', KEYS[1])
@@ -81,6 +99,13 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
       -- The first execution of a job finds nothing recorded but what is known here.
       local job = {'msg', had[1], 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation}
       if had[6] then job = redis.call('HGETALL', task) end
+      if had[14] then redis.call('HDEL', task, 'p:pass') end -- it is for this execution
+      local passed = pass or not had[6] and had[14]
+      if passed then
+        job[#job + 1] = 'p:pass'
+        job[#job + 1] = passed
+      end
+      if pass then redis.call('DEL', KEYS[17]) end
       table.insert(job, 1, had[8] or '')
       table.insert(job, 1, token)
       table.insert(job, 1, key)

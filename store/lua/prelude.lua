@@ -235,3 +235,78 @@ local function revived(task, key, msg, from, pending, archived, dead, groups)
   redis.call('HSET', task, 'msg', msg, 'state', 'pending', 'pending_since', now_ns)
   redis.call('LPUSH', pending, key)
 end
+
+-- What follows is about dependencies and limits. Their records are hashes in one slot of their own, {@dep}.
+
+-- setting returns a setting: an operator's, else that of the programs, else the default.
+local function setting(record, name, default)
+  local had = redis.call('HMGET', record, name, 'code:' .. name)
+  return tonumber(had[1] or had[2] or default)
+end
+
+-- post shows where a dependency stands, on the board, and tells those who listen to look there. What is closed and bounds nothing is not there.
+local function post(record, board, name)
+  local had = redis.call('HMGET', record, 'state', 'turn', 'since', 'reason', 'by', 'forced', 'until')
+  local state, rate, places = had[1] or 'closed', setting(record, 'rate', 0), setting(record, 'places', 0)
+  if state ~= 'closed' or rate > 0 or places > 0 then
+    redis.call('HSET', board, name, cjson.encode({state = state, turn = tonumber(had[2] or 0), since = tonumber(had[3] or 0), reason = had[4] or '', by = had[5] or '',
+      forced = had[6] == '1', throttled = tonumber(had[7] or 0), rate = rate, places = places}))
+  else
+    redis.call('HDEL', board, name)
+  end
+  redis.call('PUBLISH', 'perdure:{@dep}:news', name)
+end
+
+-- opens opens a breaker: from now on nothing is let through but a probe. Its turn tells it from other times.
+local function opens(record, board, names, events, votes, name, actor, reason, forced)
+  local _, now_ms = clock()
+  redis.call('HINCRBY', record, 'turn', 1)
+  redis.call('HSET', record, 'state', 'open', 'since', now_ms, 'reason', reason, 'by', actor, 'next', now_ms + 1000, 'probes', 0, 'resumed', 0)
+  redis.call('HDEL', record, 'probe', 'lasts', 'from', 'start', 'ramp:next', 'forced', 'until')
+  if forced then redis.call('HSET', record, 'forced', 1) end
+  redis.call('PERSIST', record)
+  redis.call('ZADD', names, now_ms, name)
+  redis.call('DEL', votes)
+  decision(events, 'open', name, actor, reason)
+  post(record, board, name)
+end
+
+-- recovers lets jobs through again, from a time on: so many a second at first, and twice as many each second, up to the
+-- rate at which they come back.
+local function recovers(record, board, names, events, votes, name, from_ms, start, actor, reason)
+  local _, now_ms = clock()
+  redis.call('HSET', record, 'state', 'recovering', 'since', now_ms, 'reason', reason, 'by', actor, 'from', from_ms, 'start', start)
+  redis.call('HDEL', record, 'probe', 'lasts', 'next', 'ramp:next', 'forced')
+  redis.call('PERSIST', record)
+  redis.call('ZADD', names, now_ms, name)
+  redis.call('DEL', votes)
+  decision(events, 'recover', name, actor, reason)
+  post(record, board, name)
+end
+
+-- ramp returns how many a second may begin while a dependency recovers: 0 before it does.
+local function ramp(record, now_ms)
+  local had = redis.call('HMGET', record, 'from', 'start')
+  local from, most = tonumber(had[1] or now_ms), setting(record, 'resume', 100)
+  if now_ms < from then return 0 end
+  return math.min(most, tonumber(had[2] or 1) * 2 ^ math.min(30, math.floor((now_ms - from) / 1000)))
+end
+
+-- permits returns how many of most may begin now at a rate, and notes in a field that they do. It is the generic cell
+-- rate algorithm (ITU-T I.371): what was not used is made up for, of a tenth of a second at most, so no second sees more
+-- than 1.1 times the rate, and one.
+local function permits(record, field, now_ms, rate, most)
+  if rate <= 0 or most < 1 then return 0 end
+  local gap = 1000 / rate
+  local at = math.max(tonumber(redis.call('HGET', record, field) or now_ms), now_ms - 100)
+  if at > now_ms then return 0 end
+  local n = math.min(most, math.floor((now_ms - at) / gap) + 1)
+  redis.call('HSET', record, field, string.format('%.3f', at + n * gap))
+  return n
+end
+
+-- free returns how many places are free under a limit of concurrency; those whose owner has gone are.
+local function free(leases, now_ms, most)
+  redis.call('ZREMRANGEBYSCORE', leases, '-inf', now_ms)
+  return most - redis.call('ZCARD', leases)
+end

@@ -1,0 +1,428 @@
+package dependency
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
+)
+
+// Board is what a guard needs of the store to know where dependencies stand.
+type Board interface {
+	Board(ctx context.Context) (map[string]jobs.Standing, error)
+	Listen(ctx context.Context, begun func(), tell func(jobs.Standing)) error
+	Remember(ctx context.Context, name string, turn int64) error
+	Declare(ctx context.Context, d jobs.Dependency) error
+	Now() time.Time
+}
+
+// Calls is what a guard needs of the store about calls.
+type Calls interface {
+	Vote(ctx context.Context, owner string, v delivery.Vote) (opened bool, err error)
+	Admit(ctx context.Context, id string, lasts time.Duration, asks []delivery.Ask) (delivery.Refusal, error)
+	Leave(ctx context.Context, leases []delivery.Lease) error
+	Keep(ctx context.Context, leases []delivery.Lease, lasts time.Duration) error
+	Throttle(ctx context.Context, name string, wait time.Duration, reason string) error
+	Grant(ctx context.Context, name string, waiting int64, checker bool) (delivery.Grant, error)
+	Probed(ctx context.Context, name, id string, found delivery.Probed, reason string) (bool, error)
+}
+
+// Store is both of them, as *store.Store is.
+type Store interface {
+	Board
+	Calls
+}
+
+// Options say what a guard guards. The zero value of each field has a default.
+type Options struct {
+	Owner        func() string         // who votes: the worker's identity now
+	Needs        []string              // that the worker's kinds declare
+	Dependencies []jobs.Dependency     // what its programs say of them
+	Limits       map[string]jobs.Limit // of kinds, by their name in the store
+	Log          *slog.Logger          // default: none
+	Registerer   prometheus.Registerer // default: none
+}
+
+// Guard stands between a worker's jobs and the services they call. Make one with [New]
+// and run it with [Guard.Run]. All methods are safe for concurrent use; a nil Guard lets
+// everything through and counts nothing.
+type Guard struct {
+	store   Store
+	options Options
+	log     *slog.Logger
+	metrics *metrics
+	start   time.Time
+	known   map[string]jobs.Dependency // by name, of those that the worker's kinds name
+
+	mu       sync.Mutex
+	view     map[string]jobs.Standing // of those that are not closed, or bound something
+	services map[string]*service
+	leases   map[delivery.Lease]bool
+	left     []delivery.Lease  // to be given back
+	probes   map[string]string // under way here: id to name
+	heard    int               // news so far
+	urgent   chan struct{}     // a call has failed
+	leaving  chan struct{}     // places are to be given back
+}
+
+// service is what this worker knows of a service by its own calls.
+type service struct {
+	window  window
+	budget  budget
+	reason  string        // of the last failure
+	voted   time.Duration // when it was last reported
+	dirty   bool          // something failed since
+	used    time.Duration // when it was last called
+	refused time.Duration // until when those without a pass need not ask
+
+	// When its calls fail here and elsewhere they do not, this worker holds its own jobs.
+	heldUntil time.Duration
+	tries     int  // that failed, in a row, while it held
+	trying    bool // one call is under way that finds out
+}
+
+// New returns a guard on a store.
+func New(store Store, options Options) (*Guard, error) {
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	g := &Guard{
+		store: store, options: options, log: options.Log, start: time.Now(), known: map[string]jobs.Dependency{}, view: map[string]jobs.Standing{},
+		services: map[string]*service{}, leases: map[delivery.Lease]bool{}, probes: map[string]string{},
+		urgent: make(chan struct{}, 1), leaving: make(chan struct{}, 1),
+	}
+	for _, name := range options.Needs {
+		g.known[name] = jobs.Dependency{Name: name}
+	}
+	described := map[string]bool{}
+	for _, d := range options.Dependencies {
+		if err := d.Check(); err != nil {
+			return nil, err
+		}
+		if described[d.Name] {
+			return nil, &jobs.InvalidError{Field: "dependency", Value: d.Name, Bound: "described once"}
+		}
+		described[d.Name], g.known[d.Name] = true, d
+	}
+	for name := range g.known {
+		g.service(name)
+	}
+	g.metrics = newMetrics(options.Registerer, g)
+	return g, nil
+}
+
+func (g *Guard) now() time.Duration { return time.Since(g.start) }
+
+// service returns what is known of one; the lock is held.
+func (g *Guard) service(name string) *service {
+	s := g.services[name]
+	if s == nil {
+		s = &service{budget: budget{tokens: budgetFull, at: g.now()}, voted: -voteEvery}
+		g.services[name] = s
+	}
+	return s
+}
+
+// Held says what an execution or a step has to wait for.
+type Held struct {
+	Name    string        // of the dependency or limit
+	Waiting jobs.Waiting  // Type and Name
+	Lane    bool          // to be sent back from the lane of that name
+	Said    string        // what people read
+	Delay   time.Duration // after which it looks for itself
+}
+
+// Error implements error.
+func (h *Held) Error() string { return h.Said }
+
+// Is matches [jobs.ErrHeld].
+func (h *Held) Is(target error) bool { return target == jobs.ErrHeld }
+
+// Question is what an execution, or a step of it, asks before it begins.
+type Question struct {
+	Names []string       // of services and limits
+	Pass  *delivery.Pass // that the execution was sent back with; nil: none
+	Retry bool           // something of it has failed before
+}
+
+// Begin asks whether calls of services may be made, and what a limit bounds may begin.
+// The error is a *[Held] when it must not; then nothing is to be ended. It is a round
+// trip only where there is a limit, or where a dependency recovers and there is no pass.
+func (g *Guard) Begin(ctx context.Context, q Question) (*Call, error) {
+	if g == nil || len(q.Names) == 0 {
+		return nil, nil
+	}
+	c, asks, held := g.look(q)
+	if held == nil && len(asks) > 0 {
+		held = g.ask(ctx, c, asks)
+	}
+	if held != nil {
+		c.release()
+		g.metrics.held.WithLabelValues(g.label(held.Name), held.Waiting.Type).Inc()
+		return nil, held
+	}
+	return c, nil
+}
+
+// look answers from what is known here; what it cannot answer is to be asked.
+func (g *Guard) look(q Question) (*Call, []delivery.Ask, *Held) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := &Call{g: g, began: map[string]jobs.Standing{}, trying: map[string]bool{}}
+	var asks []delivery.Ask
+	for _, name := range q.Names {
+		var pass *delivery.Pass
+		if q.Pass != nil && q.Pass.Name == name {
+			pass = q.Pass
+		}
+		standing := g.view[name]
+		c.began[name] = standing
+		ask, held := g.lookAt(c, name, standing, pass, q.Retry)
+		if held != nil {
+			return c, nil, held
+		}
+		if ask != nil {
+			asks = append(asks, *ask)
+		}
+	}
+	return c, asks, nil
+}
+
+func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *delivery.Pass, retry bool) (*delivery.Ask, *Held) {
+	s, now := g.service(name), g.now()
+	s.used = now
+	switch standing.State {
+	case jobs.DependencyOpen:
+		switch {
+		case pass != nil && pass.Probe && pass.Turn == standing.Turn:
+			c.probe, g.probes[pass.ID] = pass, name
+			return nil, nil
+		case pass != nil && !pass.Probe && pass.Turn >= standing.Turn: // what is known here is older than the pass
+		default:
+			return nil, unavailable(standing)
+		}
+	case jobs.DependencyRecovering:
+		if pass != nil && pass.Turn != standing.Turn {
+			pass = nil
+		}
+		if wait := standing.Throttled.Sub(g.store.Now()); wait > 0 {
+			return nil, throttled(standing)
+		}
+		if pass == nil && s.refused > now {
+			return nil, unavailable(standing)
+		}
+		if pass == nil {
+			return &delivery.Ask{Name: name}, nil
+		}
+	default:
+		if !delivery.IsLimit(name) {
+			if held := g.own(c, name, s, retry); held != nil {
+				return nil, held
+			}
+		}
+	}
+	if standing.Limit.None() {
+		return nil, nil
+	}
+	if pass == nil && s.refused > now {
+		return nil, atLimit(name, standing)
+	}
+	ask := delivery.Ask{Name: name}
+	if pass != nil {
+		ask.Pass = pass.ID
+	}
+	return &ask, nil
+}
+
+// own answers by what this worker has seen itself of a service whose breaker is closed.
+func (g *Guard) own(c *Call, name string, s *service, retry bool) *Held {
+	now := g.now()
+	if s.heldUntil > 0 {
+		if now < s.heldUntil || s.trying {
+			return &Held{
+				Name: name, Waiting: jobs.Waiting{Type: "timer", Name: name + ": this worker cannot reach it"}, Said: name + " cannot be reached from this worker; others may: " + s.reason,
+				Delay: time.Second + rand.N(time.Second),
+			}
+		}
+		s.trying, c.trying[name] = true, true
+	}
+	if !retry {
+		s.budget.fill(now, budgetShare)
+		return nil
+	}
+	if !s.budget.take(now) {
+		return &Held{
+			Name: name, Waiting: jobs.Waiting{Type: "timer", Name: name + ": retries are at most a fifth of its calls"},
+			Said:    "retries of calls to " + name + " are at most a fifth of all; this one waits", Delay: time.Second + rand.N(2*time.Second),
+		}
+	}
+	return nil
+}
+
+// lasts is how long a place lasts that is not kept: after this a dead worker's are free.
+const lasts = 5 * time.Second
+
+// refusedFor is for how long those that come after one that was refused need not ask.
+const refusedFor = 50 * time.Millisecond
+
+// ask asks the store. While it cannot be reached nothing that is bounded begins.
+func (g *Guard) ask(ctx context.Context, c *Call, asks []delivery.Ask) *Held {
+	id := leaseID(g.options.Owner())
+	refusal, err := g.store.Admit(ctx, id, lasts, asks)
+	if err != nil {
+		name := asks[0].Name
+		return &Held{
+			Name: name, Waiting: jobs.Waiting{Type: "timer", Name: name + ": it cannot be asked whether this may begin"},
+			Said:    fmt.Sprintf("it cannot be asked whether %s lets this begin: %v", name, err), Delay: time.Second + rand.N(time.Second),
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if refusal.Name == "" {
+		for _, ask := range asks {
+			if g.view[ask.Name].Limit.Concurrency > 0 || delivery.IsLimit(ask.Name) {
+				lease := delivery.Lease{Name: ask.Name, ID: id}
+				g.leases[lease] = true
+				c.leases = append(c.leases, lease)
+			}
+		}
+		return nil
+	}
+	// What other names were asked for was not counted: the script counts for all or none.
+	g.service(refusal.Name).refused = g.now() + max(min(refusal.Wait, refusedFor*2), refusedFor/5)
+	standing := c.began[refusal.Name]
+	standing.Name = refusal.Name
+	switch refusal.Why {
+	case "open", "recovering":
+		if standing.State != jobs.DependencyOpen {
+			standing.State = jobs.DependencyRecovering
+		}
+		return unavailable(standing)
+	case "throttled":
+		standing.Throttled = g.store.Now().Add(refusal.Wait)
+		return throttled(standing)
+	}
+	if standing.State == jobs.DependencyRecovering {
+		return unavailable(standing)
+	}
+	return atLimit(refusal.Name, standing)
+}
+
+// fallback is after how long a job in a lane looks for itself, should nobody send it
+// back. It differs from job to job, so that they do not do so all at once.
+func fallback() time.Duration { return 10*time.Minute + rand.N(10*time.Minute) }
+
+func unavailable(s jobs.Standing) *Held {
+	said := s.Name + " is not available"
+	if s.State == jobs.DependencyRecovering {
+		said = s.Name + " recovers; its jobs begin a few at a time"
+	} else if !s.Since.IsZero() {
+		said += " since " + s.Since.UTC().Format("15:04:05Z")
+	}
+	if s.State == jobs.DependencyOpen && s.Reason != "" {
+		said += " (" + s.Reason + ")"
+	}
+	return inLane("dependency", s.Name, said)
+}
+
+func throttled(s jobs.Standing) *Held {
+	return inLane("dependency", s.Name, s.Name+" wants no calls until "+s.Throttled.UTC().Format("15:04:05Z"))
+}
+
+func atLimit(name string, s jobs.Standing) *Held {
+	return inLane("limit", name, fmt.Sprintf("%s is at its limit (%s)", name, limitText(s.Limit)))
+}
+
+func limitText(l jobs.Limit) string {
+	switch {
+	case l.Rate > 0 && l.Concurrency > 0:
+		return fmt.Sprintf("%g a second, %d at a time", l.Rate, l.Concurrency)
+	case l.Rate > 0:
+		return fmt.Sprintf("%g a second", l.Rate)
+	}
+	return fmt.Sprintf("%d at a time", l.Concurrency)
+}
+
+func inLane(sort, name, said string) *Held {
+	if delivery.IsLimit(name) {
+		sort = "limit"
+	}
+	return &Held{Name: name, Waiting: jobs.Waiting{Type: sort, Name: name}, Lane: true, Said: said, Delay: fallback()}
+}
+
+// Standing returns where a dependency stands, as this worker knows it.
+func (g *Guard) Standing(name string) jobs.Standing {
+	if g == nil {
+		return jobs.Standing{Name: name, State: jobs.DependencyClosed}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s, ok := g.view[name]
+	if !ok {
+		s = jobs.Standing{State: jobs.DependencyClosed}
+	}
+	s.Name = name
+	return s
+}
+
+// Limited returns those of the names that bound something.
+func (g *Guard) Limited(names ...string) []string {
+	if g == nil {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var limited []string
+	for _, name := range names {
+		if !g.view[name].Limit.None() {
+			limited = append(limited, name)
+		}
+	}
+	return limited
+}
+
+// HeldBy returns what a job has to wait for whose call of a service has just failed:
+// nil while its breaker is closed, and then the kind's schedule says when to try again.
+func (g *Guard) HeldBy(name string) *Held {
+	if s := g.Standing(name); s.State != jobs.DependencyClosed && s.State != "" {
+		if s.Throttled.After(g.store.Now()) {
+			return throttled(s)
+		}
+		return unavailable(s)
+	}
+	return nil
+}
+
+// Throttled says that a service wants no calls for a while, and returns what the job
+// that was told so has to wait for; nil when that cannot be kept for all.
+func (g *Guard) Throttled(name string, wait time.Duration, reason string) *Held {
+	if g == nil || delivery.IsLimit(name) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := g.store.Throttle(ctx, name, wait, reason); err != nil {
+		g.log.Warn("cannot tell others that a service throttles", "dependency", name, "error", err)
+		return nil
+	}
+	return throttled(jobs.Standing{Name: name, Throttled: g.store.Now().Add(wait)})
+}
+
+// Note counts what was seen of a service that the job did not say it needs.
+func (g *Guard) Note(name string, found Finding, reason string) {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	c := &Call{g: g, began: map[string]jobs.Standing{name: g.view[name]}, trying: map[string]bool{}}
+	g.service(name).used = g.now()
+	g.mu.Unlock()
+	c.End(func(string) Finding { return found }, reason)
+}

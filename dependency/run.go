@@ -1,0 +1,284 @@
+package dependency
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
+)
+
+const (
+	syncEvery = time.Second            // the board is read, should news be lost
+	voteAfter = 50 * time.Millisecond  // failures of the same moment make one vote
+	voteEvery = 5 * time.Second        // a worker that calls a service has a vote
+	askEvery  = 500 * time.Millisecond // whether a health check is due
+	declares  = time.Minute
+)
+
+// Run keeps the view and votes until ctx ends. Calls that end after that have no vote.
+func (g *Guard) Run(ctx context.Context) {
+	if g == nil {
+		return
+	}
+	var loops sync.WaitGroup
+	loops.Go(func() { g.listen(ctx) })
+	loops.Go(func() { g.sync(ctx) })
+	loops.Go(func() { g.vote(ctx) })
+	loops.Go(func() { g.leave(ctx) })
+	for _, name := range slices.Sorted(maps.Keys(g.known)) {
+		if check := g.known[name].Health; check != nil {
+			loops.Go(func() { g.check(ctx, name, check) })
+		}
+	}
+	loops.Wait()
+}
+
+// Sync reads the board. A worker does so before its first claim.
+func (g *Guard) Sync(ctx context.Context) error {
+	if g == nil {
+		return nil
+	}
+	var board map[string]jobs.Standing
+	for heard := -1; ; { // news that come meanwhile are newer
+		g.mu.Lock()
+		same := heard == g.heard
+		heard = g.heard
+		if same {
+			break // with the lock
+		}
+		g.mu.Unlock()
+		var err error
+		if board, err = g.store.Board(ctx); err != nil {
+			return err
+		}
+	}
+	var lost []jobs.Standing
+	for name, known := range g.view {
+		if _, there := board[name]; !there {
+			if known.State != jobs.DependencyClosed {
+				lost = append(lost, known)
+			}
+			g.learn(jobs.Standing{Name: name, State: jobs.DependencyClosed})
+		}
+	}
+	for _, standing := range board {
+		g.learn(standing)
+	}
+	g.mu.Unlock()
+	for _, s := range lost {
+		if err := g.store.Remember(ctx, s.Name, s.Turn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// learn takes note of where a dependency stands; what was seen of it before is of
+// another time. The lock is held.
+func (g *Guard) learn(s jobs.Standing) {
+	before := g.view[s.Name]
+	if before.State == "" {
+		before.State = jobs.DependencyClosed
+	}
+	if before.State != s.State || before.Turn != s.Turn && s.State != jobs.DependencyClosed {
+		service := g.service(s.Name)
+		service.window.reset()
+		service.heldUntil, service.tries, service.refused, service.dirty = 0, 0, 0, false
+		g.log.Info("a dependency has changed", "dependency", s.Name, "state", s.State, "was", before.State, "reason", s.Reason)
+	}
+	if s.State == jobs.DependencyClosed && s.Limit.None() {
+		delete(g.view, s.Name)
+	} else {
+		g.view[s.Name] = s
+	}
+}
+
+// listen follows the news. When the connection is lost the board tells, within a second.
+func (g *Guard) listen(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := g.store.Listen(ctx, func() { g.complain(ctx, "cannot read the board of dependencies", g.Sync(ctx)) }, func(s jobs.Standing) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.heard++
+			g.learn(s)
+		})
+		g.complain(ctx, "cannot follow what becomes of dependencies", err)
+		pause(ctx, 200*time.Millisecond)
+	}
+}
+
+func (g *Guard) sync(ctx context.Context) {
+	declared := time.Time{}
+	for ctx.Err() == nil {
+		if time.Since(declared) > declares {
+			err := g.declare(ctx)
+			if g.complain(ctx, "cannot declare dependencies", err); err == nil {
+				declared = time.Now()
+			}
+		}
+		g.complain(ctx, "cannot read the board of dependencies", g.Sync(ctx))
+		g.keep(ctx)
+		pause(ctx, syncEvery)
+	}
+}
+
+// declare says what the programs say of dependencies and limits.
+func (g *Guard) declare(ctx context.Context) error {
+	for _, d := range g.options.Dependencies {
+		if err := g.store.Declare(ctx, d); err != nil {
+			return err
+		}
+	}
+	for name, limit := range g.options.Limits {
+		if err := g.store.Declare(ctx, jobs.Dependency{Name: name, Limit: limit}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keep keeps the places and the probes that are under way here.
+func (g *Guard) keep(ctx context.Context) {
+	g.mu.Lock()
+	leases, probes := slices.Collect(maps.Keys(g.leases)), maps.Clone(g.probes)
+	g.mu.Unlock()
+	for len(leases) > 0 {
+		some := leases[:min(len(leases), 500)]
+		leases = leases[len(some):]
+		g.complain(ctx, "cannot keep places", g.store.Keep(ctx, some, lasts))
+	}
+	for id, name := range probes {
+		_, err := g.store.Probed(ctx, name, id, delivery.ProbeGoesOn, "")
+		g.complain(ctx, "cannot keep a probe", err)
+	}
+}
+
+// vote reports what is seen: failures at once, the rest now and then.
+func (g *Guard) vote(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for first := true; ; first = false {
+		if !first {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			case <-g.urgent:
+				pause(ctx, voteAfter)
+			}
+		}
+		for _, v := range g.due() {
+			opened, err := g.store.Vote(ctx, g.options.Owner(), v)
+			g.complain(ctx, "cannot vote on a dependency", err)
+			if opened {
+				g.log.Warn("the breaker of a dependency has opened", "dependency", v.Name, "reason", v.Reason)
+			}
+		}
+	}
+}
+
+// due returns the votes that are to be cast now.
+func (g *Guard) due() []delivery.Vote {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	var votes []delivery.Vote
+	for name, s := range g.services {
+		if delivery.IsLimit(name) {
+			continue
+		}
+		_, ours := g.known[name]
+		recent := s.used > 0 && now-s.used < delivery.LongWhile
+		if !ours && !recent && now-s.used > 10*time.Minute && s.heldUntil == 0 {
+			delete(g.services, name) // one of http.request's hosts, most likely
+			continue
+		}
+		stands := g.view[name]
+		every := voteEvery
+		if stands.State == jobs.DependencyRecovering {
+			every = time.Second
+		}
+		if stands.State == jobs.DependencyOpen || !s.dirty && (!recent && !ours || now-s.voted < every) {
+			continue
+		}
+		s.voted, s.dirty = now, false
+		v := delivery.Vote{Name: name, Turn: stands.Turn, Reason: s.reason}
+		v.Calls, v.Failed = s.window.count(now, short)
+		v.LongCalls, v.LongFailed = s.window.count(now, buckets)
+		votes = append(votes, v)
+	}
+	return votes
+}
+
+// leave gives places back as soon as they are free.
+func (g *Guard) leave(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.leaving:
+		}
+		g.mu.Lock()
+		left := g.left
+		g.left = nil
+		g.mu.Unlock()
+		for len(left) > 0 {
+			some := left[:min(len(left), 500)]
+			left = left[len(some):]
+			g.complain(ctx, "cannot give places back; they end by themselves", g.store.Leave(ctx, some))
+		}
+	}
+}
+
+// check asks a service how it is, while its breaker is open: one process of the fleet at
+// a time.
+func (g *Guard) check(ctx context.Context, name string, ask func(context.Context) error) {
+	for ctx.Err() == nil {
+		pause(ctx, askEvery)
+		if g.Standing(name).State != jobs.DependencyOpen {
+			continue
+		}
+		grant, err := g.store.Grant(ctx, name, -1, true)
+		if g.complain(ctx, "cannot ask whether a health check is due", err); err != nil || !grant.Health {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, 4*time.Second)
+		err = asked(limited, ask)
+		cancel()
+		found, reason := Answered, ""
+		if err != nil {
+			f, _ := jobs.NewFailure(err, time.Time{}, "", 0)
+			found, reason = Failed, "health check: "+f.Message
+		}
+		g.probed(&delivery.Pass{Name: name, ID: grant.ID + ":1", Probe: true}, found, reason)
+	}
+}
+
+// asked calls a health check, whose panic is a failure.
+func asked(ctx context.Context, ask func(context.Context) error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &jobs.PanicError{Value: v}
+		}
+	}()
+	return ask(ctx)
+}
+
+func (g *Guard) complain(ctx context.Context, what string, err error) {
+	if err != nil && ctx.Err() == nil {
+		g.log.Warn(what, "error", err)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,239 @@
+package scheduler
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
+)
+
+// Redrive is what the scheduler needs of the store to send jobs back that wait for a
+// dependency or a limit.
+type Redrive interface {
+	Lanes(ctx context.Context) ([]delivery.Lane, error)
+	Board(ctx context.Context) (map[string]jobs.Standing, error)
+	Grant(ctx context.Context, name string, waiting int64, checker bool) (delivery.Grant, error)
+	Drive(ctx context.Context, lane delivery.Lane, n int, g delivery.Grant, first int) (sent int, left int64, err error)
+}
+
+// Hold is what the scheduler needs of the store to pause queues for a dependency.
+type Hold interface {
+	Held(ctx context.Context) (held map[string][]string, pending map[string]int64, err error)
+	QueuesNeeding(ctx context.Context, name string) ([]string, error)
+	HoldQueue(ctx context.Context, queue, name, why string) error
+	Shelve(ctx context.Context, queue, name string) (moved int, over bool, err error)
+	LetThrough(ctx context.Context, queue, name string, g delivery.Grant) error
+}
+
+const (
+	redriveTick = 50 * time.Millisecond  // while jobs go; the rate allows for a tenth of a second
+	redriveOpen = 200 * time.Millisecond // while a breaker is open
+	redriveIdle = 500 * time.Millisecond
+	holdEvery   = 500 * time.Millisecond
+)
+
+// redriver sends jobs back. Each of its looks is at what there is, not at what has
+// happened, so any number may run, one may begin where another has died, and none has
+// to be told anything. What it keeps is for its speed only.
+type redriver struct {
+	s       *Scheduler
+	board   map[string]jobs.Standing
+	held    map[string][]string // names by queue
+	pending map[string]int64    // jobs of these queues
+	looked  time.Time           // at the queues
+	turn    int                 // which lane is first
+}
+
+func (s *Scheduler) redrive(ctx context.Context) {
+	r := &redriver{s: s}
+	for ctx.Err() == nil {
+		again, err := r.look(ctx)
+		s.complain(ctx, "cannot send jobs back that wait for a dependency", err)
+		pause(ctx, again)
+	}
+}
+
+// look sends back what may go, and says after how long to look again.
+func (r *redriver) look(ctx context.Context) (again time.Duration, err error) {
+	lanes, err := r.s.store.Lanes(ctx)
+	if err != nil {
+		return redriveIdle, err
+	}
+	if time.Since(r.looked) >= holdEvery {
+		if r.board, err = r.s.store.Board(ctx); err != nil {
+			return redriveIdle, err
+		}
+		if err = r.hold(ctx); err != nil {
+			return redriveIdle, err
+		}
+		r.looked = time.Now()
+	}
+	byName := map[string][]delivery.Lane{}
+	for _, lane := range lanes {
+		byName[lane.Name] = append(byName[lane.Name], lane)
+	}
+	for name, standing := range r.board {
+		if standing.State != jobs.DependencyClosed && byName[name] == nil {
+			byName[name] = []delivery.Lane{}
+		}
+	}
+	again = redriveIdle
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		state, err := r.send(ctx, name, byName[name])
+		if err != nil {
+			return redriveIdle, fmt.Errorf("%s: %w", name, err)
+		}
+		if again = min(again, redriveOpen); state != jobs.DependencyOpen {
+			again = redriveTick
+		}
+	}
+	return again, nil
+}
+
+// send sends back what may go of those who wait for a name: lanes take turns, so that no
+// kind has to wait for another, and within one the longest waiting goes first.
+func (r *redriver) send(ctx context.Context, name string, lanes []delivery.Lane) (jobs.DependencyState, error) {
+	var waiting int64
+	for _, lane := range lanes {
+		waiting += lane.Jobs
+	}
+	queue := r.heldFor(name)
+	if queue != "" {
+		waiting += r.pending[queue]
+	}
+	g, err := r.s.store.Grant(ctx, name, waiting, false)
+	if err != nil || g.Jobs == 0 {
+		return g.State, err
+	}
+	if g.State != jobs.DependencyOpen {
+		if err := r.release(ctx, name); err != nil {
+			return g.State, err
+		}
+	}
+	r.turn++
+	sent := 0
+	for _, share := range shares(lanes, g.Jobs, r.turn) {
+		n, _, err := r.s.store.Drive(ctx, share.lane, share.jobs, g, sent+1)
+		if err != nil {
+			return g.State, err
+		}
+		sent += n
+		if g.Probe && n > 0 && slices.Contains(r.held[share.lane.Queue], name) {
+			queue = share.lane.Queue
+		}
+	}
+	r.s.redriven.Add(float64(sent))
+	if g.Probe {
+		r.s.log.Info("a job probes a dependency", "dependency", name, "parked", sent > 0)
+	}
+	if g.Probe && queue != "" {
+		err = r.s.store.LetThrough(ctx, queue, name, g)
+	}
+	return g.State, err
+}
+
+// release ends the pauses for a name, so that those who are sent back are claimed.
+func (r *redriver) release(ctx context.Context, name string) error {
+	for queue, names := range r.held {
+		if !slices.Contains(names, name) {
+			continue
+		}
+		if err := r.shelve(ctx, queue, name); err != nil {
+			return err
+		}
+		r.held[queue] = slices.DeleteFunc(names, func(n string) bool { return n == name })
+	}
+	return nil
+}
+
+// heldFor returns a queue with pending jobs that is paused for a name, or "".
+func (r *redriver) heldFor(name string) string {
+	for _, queue := range slices.Sorted(maps.Keys(r.held)) {
+		if slices.Contains(r.held[queue], name) && r.pending[queue] > 0 {
+			return queue
+		}
+	}
+	return ""
+}
+
+type share struct {
+	lane delivery.Lane
+	jobs int
+}
+
+// shares divides n among lanes: equally, what one does not need to the others, and what
+// cannot be divided to those whose turn it is.
+func shares(lanes []delivery.Lane, n, turn int) []share {
+	if len(lanes) == 0 {
+		return nil
+	}
+	all := make([]share, len(lanes))
+	for i := range lanes {
+		all[i].lane = lanes[(i+turn)%len(lanes)]
+	}
+	// Those who need least are served first, so that what they leave is known.
+	slices.SortStableFunc(all, func(a, b share) int { return cmp.Compare(a.lane.Jobs, b.lane.Jobs) })
+	for i := range all {
+		left := len(all) - i
+		all[i].jobs = int(min(int64((n+left-1)/left), all[i].lane.Jobs))
+		n -= all[i].jobs
+	}
+	return slices.DeleteFunc(all, func(s share) bool { return s.jobs == 0 })
+}
+
+// hold pauses queues all of whose kinds need a dependency that is open, and ends that for
+// those that are not any more.
+func (r *redriver) hold(ctx context.Context) error {
+	var err error
+	if r.held, r.pending, err = r.s.store.Held(ctx); err != nil {
+		return err
+	}
+	for name, standing := range r.board {
+		if standing.State != jobs.DependencyOpen {
+			continue
+		}
+		queues, err := r.s.store.QueuesNeeding(ctx, name)
+		if err != nil {
+			return err
+		}
+		for _, queue := range queues {
+			if slices.Contains(r.held[queue], name) {
+				continue
+			}
+			why := name + " is not available: " + standing.Reason
+			if err := r.s.store.HoldQueue(ctx, queue, name, why); err != nil {
+				return err
+			}
+			r.s.log.Warn("a queue is paused until a dependency is back", "queue", queue, "dependency", name, "reason", standing.Reason)
+		}
+	}
+	for queue, names := range r.held {
+		for _, name := range names {
+			if r.board[name].State == jobs.DependencyOpen {
+				continue
+			}
+			if err := r.shelve(ctx, queue, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// shelve ends the pause of a queue, after the jobs that came meanwhile have taken their
+// place among those that wait.
+func (r *redriver) shelve(ctx context.Context, queue, name string) error {
+	for over := false; !over && ctx.Err() == nil; {
+		var err error
+		if _, over, err = r.s.store.Shelve(ctx, queue, name); err != nil {
+			return err
+		}
+	}
+	r.s.log.Info("a queue is not paused for a dependency any more", "queue", queue, "dependency", name)
+	return nil
+}

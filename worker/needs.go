@@ -1,0 +1,290 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/perdure/perdure/dependency"
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
+)
+
+// needs is what an execution has to do with services and limits.
+type needs struct {
+	execution *dependency.Call // of what its kind needs, from its beginning to its end
+
+	calls        sync.Mutex
+	passed       bool                // its pass has been used
+	held         *dependency.Held    // what a step has to wait for; nil: none does
+	stepServices map[string][]string // the services of each step that called some
+	seen         map[string]bool     // services whose calls steps have counted
+	blamed       string              // the service that did not answer; empty: it is not known
+}
+
+func (w *Worker) newGuard() (*dependency.Guard, error) {
+	o := dependency.Options{Owner: w.ownerID, Log: w.log, Registerer: w.options.Registerer, Limits: map[string]jobs.Limit{}}
+	for _, h := range w.options.Handlers {
+		d := h.Definition
+		o.Needs, o.Dependencies = append(o.Needs, d.Needs...), append(o.Dependencies, d.Dependencies...)
+		if d.Version == w.newest[d.Name] {
+			o.Limits[delivery.KindLimit(d.Name)] = d.Limit
+		}
+	}
+	return dependency.New(w.store, o)
+}
+
+// probeStands is how long after its issue a probe may begin.
+const probeStands = 4 * time.Second
+
+// pass returns the pass that the job was sent back with, for one of the names, once;
+// nil when there is none, or it is too old.
+func (a *attempt) pass(names []string) *delivery.Pass {
+	p := a.d.Pass
+	if p == nil || !slices.Contains(names, p.Name) {
+		return nil
+	}
+	stands := delivery.PassStands
+	if p.Probe {
+		stands = probeStands
+	}
+	a.calls.Lock()
+	defer a.calls.Unlock()
+	if a.passed || a.d.Claimed.Sub(p.Issued) > stands {
+		return nil
+	}
+	a.passed = true
+	return p
+}
+
+func (a *attempt) question(names []string) dependency.Question {
+	return dependency.Question{Names: names, Pass: a.pass(names), Retry: a.d.Attempts+a.d.Waits > 0}
+}
+
+// admit asks whether the job may begin: what its kind needs, and what limits it.
+func (a *attempt) admit() (delivery.Verdict, bool) {
+	limits := []string{delivery.KindLimit(a.d.Kind)}
+	if a.d.Tenant != "" {
+		limits = append(limits, delivery.TenantLimit(a.d.Tenant))
+	}
+	names := slices.Concat(a.handler.Definition.Needs, a.w.guard.Limited(limits...))
+	if a.d.Pass != nil && delivery.IsLimit(a.d.Pass.Name) && !slices.Contains(names, a.d.Pass.Name) && slices.Contains(limits, a.d.Pass.Name) {
+		names = append(names, a.d.Pass.Name) // the news of its limit has not come here yet
+	}
+	call, err := a.w.guard.Begin(a.ctx, a.question(names))
+	var held *dependency.Held
+	if errors.As(err, &held) {
+		return a.hold(held, nil), true
+	}
+	a.calls.Lock()
+	defer a.calls.Unlock()
+	a.execution = call
+	return delivery.Verdict{}, false
+}
+
+// hold is the verdict on a job that has to wait for a dependency or a limit.
+func (a *attempt) hold(held *dependency.Held, failure *jobs.Failure) delivery.Verdict {
+	v := delivery.Verdict{Outcome: delivery.Pause, Waiting: held.Waiting, Lane: held.Lane, Said: held.Said, Delay: held.Delay, Failure: failure}
+	if p := a.d.Pass; p != nil && p.Name == held.Waiting.Name && held.Lane {
+		v.Since = p.Since // it keeps its place
+	}
+	return v
+}
+
+// Call implements [jobs.Attempt].
+func (a *attempt) Call(ctx context.Context, step string, services []string) (func(error), error) {
+	call, err := a.w.guard.Begin(ctx, a.question(services))
+	a.calls.Lock()
+	defer a.calls.Unlock()
+	if a.stepServices == nil {
+		a.stepServices, a.seen = map[string][]string{}, map[string]bool{}
+	}
+	a.stepServices[step] = services
+	var held *dependency.Held
+	if errors.As(err, &held) {
+		a.held = held
+		return nil, held
+	}
+	return func(err error) {
+		found := a.told(ctx, services, err)
+		reason := ""
+		if err != nil {
+			reason = jobs.Classify(err).Rule
+		}
+		call.End(found, reason)
+		a.calls.Lock()
+		defer a.calls.Unlock()
+		for _, name := range services {
+			a.seen[name] = a.seen[name] || found(name) != dependency.Nothing
+		}
+	}, nil
+}
+
+// told says what the error of a call of services tells of each.
+func (a *attempt) told(ctx context.Context, services []string, err error) func(string) dependency.Finding {
+	switch {
+	case err == nil:
+		return func(string) dependency.Finding { return dependency.Answered }
+	case errors.Is(err, context.Canceled), errors.Is(context.Cause(ctx), context.Canceled), a.ctx.Err() != nil:
+		return func(string) dependency.Finding { return dependency.Nothing }
+	}
+	c := jobs.Classify(err)
+	blamed := c.On
+	if blamed == "" && len(services) == 1 {
+		blamed = services[0]
+	}
+	return findingOf(c.Class, blamed)
+}
+
+// findingOf says what a failure of a class tells of a service.
+func findingOf(class jobs.Class, blamed string) func(string) dependency.Finding {
+	return func(name string) dependency.Finding {
+		switch class {
+		case jobs.ClassUnavailable, jobs.ClassTimeout:
+			if name == blamed {
+				return dependency.Failed
+			}
+		case jobs.ClassThrottled, jobs.ClassDenied, jobs.ClassInvalid, jobs.ClassTransient:
+			return dependency.Answered
+		}
+		return dependency.Nothing
+	}
+}
+
+// heldAtStep is the verdict on an execution one of whose steps has to wait for a service.
+// When others wait for something else, it looks again soon.
+func (a *attempt) heldAtStep() (delivery.Verdict, bool) {
+	a.calls.Lock()
+	held := a.held
+	a.calls.Unlock()
+	if held == nil {
+		return delivery.Verdict{}, false
+	}
+	v := a.hold(held, nil)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.waits) > 0 {
+		v.Delay = min(v.Delay, 5*time.Second)
+	}
+	return v, true
+}
+
+// heldByFailure is the verdict on a job whose service did not answer while others know
+// that it is gone, or that has been told to wait.
+func (a *attempt) heldByFailure(f jobs.Failure, c jobs.Classification) (delivery.Verdict, bool) {
+	name := a.blame(f.Step, c.On)
+	if name == "" {
+		return delivery.Verdict{}, false
+	}
+	var held *dependency.Held
+	switch {
+	case c.Class == jobs.ClassUnavailable:
+		if a.blameIt(name) {
+			a.w.guard.Note(name, dependency.Failed, f.Rule)
+		}
+		held = a.w.guard.HeldBy(name)
+	case c.Class == jobs.ClassTimeout:
+		a.blameIt(name)
+	case c.Class == jobs.ClassThrottled && c.Rule != "retry after": // which is about the one job
+		held = a.w.guard.Throttled(name, max(c.Wait, time.Second), f.Rule)
+	}
+	if held == nil {
+		return delivery.Verdict{}, false
+	}
+	return a.hold(held, &f), true
+}
+
+// blameIt notes which service did not answer, and reports whether nobody has counted
+// that, or will.
+func (a *attempt) blameIt(name string) (unheard bool) {
+	a.calls.Lock()
+	defer a.calls.Unlock()
+	a.blamed = name
+	return !a.seen[name] && !slices.Contains(a.execution.Names(), name)
+}
+
+// answered tells what a probe has found as soon as a step is recorded.
+func (a *attempt) answered() {
+	a.calls.Lock()
+	call := a.execution
+	a.calls.Unlock()
+	call.Answered()
+}
+
+// blame returns the service that a failure is about: the one that it names, the only one
+// of its step, or the only one of its kind.
+func (a *attempt) blame(step, on string) string {
+	a.calls.Lock()
+	services, called := a.stepServices[step]
+	a.calls.Unlock()
+	switch {
+	case on != "" && jobs.CheckDependency(on) == nil:
+		return on
+	case !called:
+		services = a.handler.Definition.Needs
+	}
+	if len(services) == 1 {
+		return services[0]
+	}
+	if len(services) > 1 {
+		a.log.Debug("cannot tell which service a failure is about; say so with jobs.StepNeeds", "step", step, "services", services)
+	}
+	return ""
+}
+
+// endCalls ends what the execution has begun, as its verdict tells.
+func (a *attempt) endCalls(v delivery.Verdict) {
+	a.calls.Lock()
+	call, passed, blamed := a.execution, a.passed, a.blamed
+	a.execution, a.passed = nil, true
+	a.calls.Unlock()
+	if p := a.d.Pass; p != nil && p.Probe && !passed {
+		a.w.guard.Unprobed(p)
+	}
+	if call == nil {
+		return
+	}
+	found, reason := func(string) dependency.Finding { return dependency.Nothing }, ""
+	switch {
+	case v.Outcome == delivery.Complete, v.Outcome == delivery.Continue:
+		found = func(string) dependency.Finding { return dependency.Answered }
+	case v.Failure != nil:
+		if blamed == "" {
+			blamed = a.blame(v.Failure.Step, "")
+		}
+		found = findingOf(v.Failure.Class, blamed)
+		reason = v.Failure.Rule
+	}
+	call.End(func(name string) dependency.Finding {
+		a.calls.Lock()
+		defer a.calls.Unlock()
+		if a.seen[name] {
+			return dependency.Nothing // its steps have told
+		}
+		return found(name)
+	}, reason)
+}
+
+// standings says how each service that the job needs stands, for its quarantine entry.
+func (a *attempt) standings() map[string]string {
+	names := slices.Clone(a.handler.Definition.Needs)
+	a.calls.Lock()
+	for _, services := range a.stepServices {
+		names = append(names, services...)
+	}
+	a.calls.Unlock()
+	if len(names) == 0 {
+		return nil
+	}
+	all := map[string]string{}
+	for _, name := range names {
+		s := a.w.guard.Standing(name)
+		all[name] = string(s.State)
+		if s.State != jobs.DependencyClosed {
+			all[name] += " since " + s.Since.UTC().Format(time.RFC3339)
+		}
+	}
+	return all
+}
