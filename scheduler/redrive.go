@@ -31,7 +31,8 @@ type Hold interface {
 }
 
 const (
-	redriveTick = 50 * time.Millisecond  // while jobs go; the rate allows for a tenth of a second
+	redriveTick = 20 * time.Millisecond  // while jobs go; the rate allows for a tenth of a second
+	lanesEvery  = 100 * time.Millisecond // how old what is known of the lanes may be meanwhile
 	redriveOpen = 200 * time.Millisecond // while a breaker is open
 	redriveIdle = 500 * time.Millisecond
 	holdEvery   = 500 * time.Millisecond
@@ -46,6 +47,8 @@ type redriver struct {
 	held    map[string][]string // names by queue
 	pending map[string]int64    // jobs of these queues
 	looked  time.Time           // at the queues
+	lanes   []delivery.Lane
+	listed  time.Time // the lanes
 	turn    int                 // which lane is first
 }
 
@@ -60,9 +63,11 @@ func (s *Scheduler) redrive(ctx context.Context) {
 
 // look sends back what may go, and says after how long to look again.
 func (r *redriver) look(ctx context.Context) (again time.Duration, err error) {
-	lanes, err := r.s.store.Lanes(ctx)
-	if err != nil {
-		return redriveIdle, err
+	if time.Since(r.listed) >= lanesEvery {
+		if r.lanes, err = r.s.store.Lanes(ctx); err != nil {
+			return redriveIdle, err
+		}
+		r.listed = time.Now()
 	}
 	if time.Since(r.looked) >= holdEvery {
 		if r.board, err = r.s.store.Board(ctx); err != nil {
@@ -73,13 +78,14 @@ func (r *redriver) look(ctx context.Context) (again time.Duration, err error) {
 		}
 		r.looked = time.Now()
 	}
-	byName := map[string][]delivery.Lane{}
-	for _, lane := range lanes {
+	byName := map[string][]*delivery.Lane{}
+	for i := range r.lanes {
+		lane := &r.lanes[i]
 		byName[lane.Name] = append(byName[lane.Name], lane)
 	}
 	for name, standing := range r.board {
 		if standing.State != jobs.DependencyClosed && byName[name] == nil {
-			byName[name] = []delivery.Lane{}
+			byName[name] = []*delivery.Lane{}
 		}
 	}
 	again = redriveIdle
@@ -97,7 +103,7 @@ func (r *redriver) look(ctx context.Context) (again time.Duration, err error) {
 
 // send sends back what may go of those who wait for a name: lanes take turns, so that no
 // kind has to wait for another, and within one the longest waiting goes first.
-func (r *redriver) send(ctx context.Context, name string, lanes []delivery.Lane) (jobs.DependencyState, error) {
+func (r *redriver) send(ctx context.Context, name string, lanes []*delivery.Lane) (jobs.DependencyState, error) {
 	var waiting int64
 	for _, lane := range lanes {
 		waiting += lane.Jobs
@@ -118,10 +124,11 @@ func (r *redriver) send(ctx context.Context, name string, lanes []delivery.Lane)
 	r.turn++
 	sent := 0
 	for _, share := range shares(lanes, g.Jobs, r.turn) {
-		n, _, err := r.s.store.Drive(ctx, share.lane, share.jobs, g, sent+1)
+		n, left, err := r.s.store.Drive(ctx, *share.lane, share.jobs, g, sent+1)
 		if err != nil {
 			return g.State, err
 		}
+		share.lane.Jobs = left
 		sent += n
 		if g.Probe && n > 0 && slices.Contains(r.held[share.lane.Queue], name) {
 			queue = share.lane.Queue
@@ -162,13 +169,13 @@ func (r *redriver) heldFor(name string) string {
 }
 
 type share struct {
-	lane delivery.Lane
+	lane *delivery.Lane
 	jobs int
 }
 
 // shares divides n among lanes: equally, what one does not need to the others, and what
 // cannot be divided to those whose turn it is.
-func shares(lanes []delivery.Lane, n, turn int) []share {
+func shares(lanes []*delivery.Lane, n, turn int) []share {
 	if len(lanes) == 0 {
 		return nil
 	}
