@@ -34,7 +34,8 @@ const (
 	redriveTick = 20 * time.Millisecond  // while jobs go; the rate allows for a tenth of a second
 	lanesEvery  = 100 * time.Millisecond // how old what is known of the lanes may be meanwhile
 	redriveOpen = 200 * time.Millisecond // while a breaker is open
-	redriveIdle = 500 * time.Millisecond
+	redriveFail = 500 * time.Millisecond
+	redriveIdle = 5 * time.Second // unless it is heard that jobs wait
 	holdEvery   = 500 * time.Millisecond
 )
 
@@ -49,7 +50,7 @@ type redriver struct {
 	looked  time.Time           // at the queues
 	lanes   []delivery.Lane
 	listed  time.Time // the lanes
-	turn    int                 // which lane is first
+	turn    int       // which lane is first
 }
 
 func (s *Scheduler) redrive(ctx context.Context) {
@@ -57,7 +58,25 @@ func (s *Scheduler) redrive(ctx context.Context) {
 	for ctx.Err() == nil {
 		again, err := r.look(ctx)
 		s.complain(ctx, "cannot send jobs back that wait for a dependency", err)
-		pause(ctx, again)
+		if again < redriveIdle {
+			pause(ctx, again)
+			continue
+		}
+		timer := time.NewTimer(again)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-s.waits:
+		}
+		timer.Stop()
+	}
+}
+
+// lookAtLanes has the redriver look, if it does not.
+func (s *Scheduler) lookAtLanes() {
+	select {
+	case s.waits <- struct{}{}:
+	default:
 	}
 }
 
@@ -65,16 +84,16 @@ func (s *Scheduler) redrive(ctx context.Context) {
 func (r *redriver) look(ctx context.Context) (again time.Duration, err error) {
 	if time.Since(r.listed) >= lanesEvery {
 		if r.lanes, err = r.s.store.Lanes(ctx); err != nil {
-			return redriveIdle, err
+			return redriveFail, err
 		}
 		r.listed = time.Now()
 	}
 	if time.Since(r.looked) >= holdEvery {
 		if r.board, err = r.s.store.Board(ctx); err != nil {
-			return redriveIdle, err
+			return redriveFail, err
 		}
 		if err = r.hold(ctx); err != nil {
-			return redriveIdle, err
+			return redriveFail, err
 		}
 		r.looked = time.Now()
 	}
@@ -89,10 +108,13 @@ func (r *redriver) look(ctx context.Context) (again time.Duration, err error) {
 		}
 	}
 	again = redriveIdle
+	if len(r.held) > 0 {
+		again = redriveOpen
+	}
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		state, err := r.send(ctx, name, byName[name])
 		if err != nil {
-			return redriveIdle, fmt.Errorf("%s: %w", name, err)
+			return redriveFail, fmt.Errorf("%s: %w", name, err)
 		}
 		if again = min(again, redriveOpen); state != jobs.DependencyOpen {
 			again = redriveTick

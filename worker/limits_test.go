@@ -113,6 +113,7 @@ func TestThrottled(t *testing.T) {
 		d, err := b.store.Dependency(t.Context(), "maps")
 		return err == nil && !d.Throttled.IsZero()
 	})
+	time.Sleep(200 * time.Millisecond) // the news come within 100 ms
 	maps.answer(nil)
 	unharmed(t, b.store, "default", n, maps)
 	failed, _ := maps.count()
