@@ -150,6 +150,7 @@ type Question struct {
 	Names []string       // of services and limits
 	Pass  *delivery.Pass // that the execution was sent back with; nil: none
 	Retry bool           // something of it has failed before
+	Of    *Call          // the execution, when a step of it asks: what let it through lets its steps through; nil: none
 }
 
 // Begin asks whether calls of services may be made, and what a limit bounds may begin.
@@ -184,6 +185,9 @@ func (g *Guard) look(q Question) (*Call, []delivery.Ask, *Held) {
 		}
 		standing := g.view[name]
 		c.began[name] = standing
+		if g.covers(q.Of, c, name) {
+			continue
+		}
 		ask, held := g.lookAt(c, name, standing, pass, q.Retry)
 		if held != nil {
 			return c, nil, held
@@ -205,6 +209,7 @@ func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *deliv
 			c.probe, g.probes[pass.ID] = pass, name
 			return nil, nil
 		case pass != nil && !pass.Probe && pass.Turn >= standing.Turn: // what is known here is older than the pass
+			c.began[name] = jobs.Standing{State: jobs.DependencyRecovering, Turn: pass.Turn}
 		default:
 			return nil, unavailable(standing)
 		}
@@ -241,6 +246,34 @@ func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *deliv
 	return &ask, nil
 }
 
+// covers reports whether a step need not ask, because its execution was let through for
+// the same service and nothing has changed for the worse since. The step then finds out
+// what the execution was to find out. The lock is held.
+func (g *Guard) covers(execution, step *Call, name string) bool {
+	if execution == nil {
+		return false
+	}
+	began, ours := execution.began[name]
+	s, stands := g.service(name), g.view[name]
+	switch {
+	case !ours:
+		return false
+	case stands.State == jobs.DependencyOpen && execution.probe != nil && execution.probe.Name == name && execution.probe.Turn == stands.Turn:
+		step.probe, execution.probe = execution.probe, nil
+	case stands.State == jobs.DependencyOpen:
+		return began.State == jobs.DependencyRecovering && began.Turn >= stands.Turn // what is known here is older than its pass
+	case stands.State == jobs.DependencyRecovering:
+		return began.State != "" && began.State != jobs.DependencyClosed && began.Turn == stands.Turn && !stands.Throttled.After(g.store.Now())
+	case execution.trying[name]:
+		delete(execution.trying, name)
+		step.trying[name] = true
+	default:
+		return s.heldUntil == 0
+	}
+	s.used = g.now()
+	return true
+}
+
 // own answers by what this worker has seen itself of a service whose breaker is closed.
 func (g *Guard) own(c *Call, name string, s *service, retry bool) *Held {
 	now := g.now()
@@ -260,7 +293,7 @@ func (g *Guard) own(c *Call, name string, s *service, retry bool) *Held {
 	if !s.budget.take(now) {
 		return &Held{
 			Name: name, Waiting: jobs.Waiting{Type: "timer", Name: name + ": retries are at most a fifth of its calls"},
-			Said:    "retries of calls to " + name + " are at most a fifth of all; this one waits", Delay: time.Second + rand.N(2*time.Second),
+			Said: "retries of calls to " + name + " are at most a fifth of all; this one waits", Delay: time.Second + rand.N(2*time.Second),
 		}
 	}
 	return nil
@@ -280,7 +313,7 @@ func (g *Guard) ask(ctx context.Context, c *Call, asks []delivery.Ask) *Held {
 		name := asks[0].Name
 		return &Held{
 			Name: name, Waiting: jobs.Waiting{Type: "timer", Name: name + ": it cannot be asked whether this may begin"},
-			Said:    fmt.Sprintf("it cannot be asked whether %s lets this begin: %v", name, err), Delay: time.Second + rand.N(time.Second),
+			Said: fmt.Sprintf("it cannot be asked whether %s lets this begin: %v", name, err), Delay: time.Second + rand.N(time.Second),
 		}
 	}
 	g.mu.Lock()
