@@ -27,7 +27,7 @@ func (s *service) makePlan(w http.ResponseWriter, r *http.Request) error {
 	from, canary, dry, all, cursor := "failed", true, false, false, ""
 	var filter strictFilter
 	by, err := decisionOf(w, r, text("id", &p.ID), text("queue", &p.Queue), filter.member(), member{"all", &all, "true or false"},
-		text("from", &from), member{"rate", &p.Rate, "a number"}, member{"canary", &canary, "true or false"},
+		text("from", &from), member{"rate", &p.Rate, "a number"}, member{"most", &p.Most, "a whole number"}, member{"canary", &canary, "true or false"},
 		member{"keep_going", &p.KeepGoing, "true or false"}, member{"dry_run", &dry, "true or false"}, text("cursor", &cursor))
 	if err != nil {
 		return err

@@ -23,10 +23,9 @@ import (
 //	rev       how often def was changed
 //	last      the last instant that is decided, ms
 //	open      a tick that was decided to fire and is not known to have, JSON
-//	moved     jobs that the open tick has replayed so far
 //	closed    nonce of the call that closed the last open tick, so that one sent twice is known
 //	nonce     of the last decision, likewise
-//	run       the job of the last tick that fired: '<queue> <key>'
+//	run       of the last tick that fired and had something to do: '<queue> <key>' of its job, or '<queue> plan <id>'
 //	triggered instant of the last trigger, ms
 //	paused    who has paused it, why and when, JSON
 //	resumed   when it was resumed last, ms
@@ -236,7 +235,7 @@ func (h hash) scheduled() (one delivery.Scheduled, err error) {
 	one.Fired, one.Left = int64(h.int("fired")), int64(h.int("skipped"))
 	one.Run = readPlace(h["run"])
 	if text := h["open"]; text != "" {
-		one.Open = &delivery.OpenTick{Text: text, Moved: h.int("moved")}
+		one.Open = &delivery.OpenTick{Text: text}
 		if err := json.Unmarshal([]byte(text), one.Open); err != nil {
 			return one, err
 		}
@@ -261,10 +260,14 @@ func (s *Store) ScheduleTicks(ctx context.Context, name string, limit int) ([]de
 		for field, value := range entry.Values {
 			h[field] = text(value)
 		}
-		records = append(records, delivery.TickRecord{
-			At: h.ms("at"), From: h.ms("from"), Count: h.int("n"), What: h["what"], Key: h["key"], Queue: h["queue"],
-			Moved: h.int("moved"), Reason: h["reason"], Late: time.Duration(h.int("late")) * time.Millisecond,
-		})
+		record := delivery.TickRecord{
+			At: h.ms("at"), From: h.ms("from"), Count: h.int("n"), What: h["what"],
+			Reason: h["reason"], Late: time.Duration(h.int("late")) * time.Millisecond,
+		}
+		if run := readPlace(h["queue"] + " " + h["key"]); run != nil {
+			record.Queue, record.Key, record.Plan = run.Queue, run.Key, run.Plan
+		}
+		records = append(records, record)
 	}
 	return records, nil
 }

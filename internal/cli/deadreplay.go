@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,6 +47,7 @@ func (a *App) deadReplay() *cobra.Command {
 	c.Flags().BoolVar(&f.plan.FromStart, "from-start", false, "forget recorded steps and begin again (default: from the failed step)")
 	c.Flags().StringVar(&f.payload, "payload", "", "of one job: another payload, as JSON; @FILE reads a file, - standard input")
 	c.Flags().Float64Var(&f.plan.Rate, "rate", delivery.DefaultPlanRate, "of a plan: entries a second")
+	c.Flags().IntVar(&f.plan.Most, "most", 0, "of a plan: how many entries of each queue it takes at most, those that are dead longest (default all)")
 	c.Flags().BoolVar(&f.plan.NoCanary, "no-canary", false, "of a plan: let none go ahead")
 	c.Flags().BoolVar(&f.plan.KeepGoing, "keep-going", false, "of a plan: do not stop when the same failure is back")
 	c.Flags().StringVar(&f.plan.ID, "plan", "", "of a plan: its name; the same again is the same plan (default: a random one)")
@@ -101,7 +103,7 @@ func (a *App) replayMany(ctx context.Context, s *store.Store, f replayFlags) err
 	if f.dry {
 		return a.print(map[string]any{"targets": found}, func() { a.targetTable(found) })
 	}
-	if err := f.agreed(found, "replay"); err != nil {
+	if err := f.agreed(atMost(found, f.plan.Most), "replay"); err != nil {
 		return err
 	}
 	if len(found) == 0 {
@@ -124,6 +126,18 @@ func (a *App) replayMany(ctx context.Context, s *store.Store, f replayFlags) err
 		return err
 	}
 	return unfinished(plans)
+}
+
+// atMost is what is left of targets when at most so many entries of each are taken;
+// 0: all of them.
+func atMost(found []target, most int) []target {
+	found = slices.Clone(found)
+	for i := range found {
+		if t := &found[i]; most > 0 {
+			t.Count.Entries = min(t.Count.Entries, most)
+		}
+	}
+	return found
 }
 
 // unfinished is the exit code of a wait for plans that did not come to their end.
