@@ -44,12 +44,15 @@ func TestSchedules(t *testing.T) {
 	}
 	ask(200, "POST", "", `{"name":"nightly","when":"30 2 * * *","zone":"Europe/Berlin","kind":"remote","payload":{"days":1},"jitter":"90s",
 		"overlap":"skip","catch_up":{"most":3,"oldest":"48h"},"reason":"as agreed"}`, `"state":"active"`, `"jitter":"1m30s"`, `"next":["`, `"days":1`)
-	ask(200, "POST", "", `{"name":"again","when":"@every 1h","replay":{"class":"timeout","newer":"24h"},"reason":"it recovers"}`, `"class":"timeout"`)
+	ask(200, "POST", "", `{"name":"again","when":"@every 1h","replay":{"class":"timeout","newer":"24h","no_canary":true},"reason":"it recovers"}`, `"class":"timeout"`, `"no_canary":true`)
 	ask(200, "GET", "", "", `"name":"again"`, `"name":"nightly"`)
 	ask(200, "GET", "/nightly?next=2", "", `"work":"enqueue remote"`)
 	ask(200, "POST", "/nightly/pause", `{"reason":"holidays"}`, `"state":"paused"`, `"reason":"holidays"`)
 	ask(200, "POST", "/nightly/trigger", `{"reason":"asked for"}`, `"queue":"q"`)
-	ask(200, "POST", "/again/trigger", `{"reason":"asked for"}`, `"schedule":"again"`)
+	ask(200, "POST", "/again/trigger", `{"reason":"asked for"}`, `"note":"nothing to replay"`)
+	if err := s.TriggerSchedule(t.Context(), "again", delivery.OpenTick{At: time.Now().Add(time.Minute), Trigger: true, Actor: "ann", Reason: "r"}); err != nil {
+		t.Fatal(err)
+	}
 	ask(409, "POST", "/again/trigger", `{"reason":"and again"}`, "under way")
 	ask(200, "POST", "/nightly/resume", `{"reason":"back"}`, `"state":"active"`)
 	ask(200, "POST", "/nightly/backfill", `{"from":"2026-01-01T00:00:00Z","until":"2026-01-03T00:00:00Z","dry_run":true}`,
@@ -61,7 +64,7 @@ func TestSchedules(t *testing.T) {
 	ask(200, "POST", "/nightly/remove", `{"reason":"done"}`, `"removed":"nightly"`)
 	ask(404, "GET", "/nightly", "", "not-found")
 	events, err := s.ScheduleEvents(t.Context(), 100)
-	if err != nil || len(events) != 8 || events[0].What != "remove schedule" || events[0].Actor != "api" {
+	if err != nil || len(events) != 9 || events[0].What != "remove schedule" || events[0].Actor != "api" {
 		t.Errorf("%+v %v", events, err)
 	}
 }

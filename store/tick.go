@@ -79,6 +79,9 @@ func (s *Store) CloseTick(ctx context.Context, e delivery.TickEnd) (bool, error)
 		what = "skipped"
 	case e.Tick.Trigger:
 		what, why = "triggered", e.Tick.Actor+": "+e.Tick.Reason
+		if e.Note != "" {
+			why += "; " + e.Note
+		}
 	}
 	var queue, run string
 	if e.Run != nil {
