@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -236,8 +237,8 @@ func (f DeadFilter) check() error {
 			errs = append(errs, checkLower(name.field, name.value))
 		}
 	}
-	if f.Class != "" && !f.Class.known() {
-		errs = append(errs, &InvalidError{Field: "replay.class", Value: string(f.Class), Bound: "one of the classes of failure"})
+	if f.Class != "" {
+		errs = append(errs, checkClass("replay.class", f.Class))
 	}
 	if f.Signature != "" && (len(f.Signature) != 12 || strings.Trim(f.Signature, "0123456789abcdef") != "") {
 		errs = append(errs, &InvalidError{Field: "replay.signature", Value: f.Signature, Bound: "twelve hexadecimal digits"})
@@ -271,8 +272,27 @@ func (t Timetable) Work() string {
 	if t.Replay == nil {
 		return "enqueue " + t.Kind
 	}
-	text, _ := json.Marshal(t.Replay) // plain fields only
-	return "replay " + string(text)
+	return "replay dead letters: " + t.Replay.String()
+}
+
+// String tells people what is selected, and what is not by default of its replay.
+func (f DeadFilter) String() string {
+	var all []string
+	for _, field := range []struct {
+		name  string
+		value any
+	}{
+		{"queue", f.Queue}, {"kind", f.Kind}, {"class", f.Class}, {"signature", f.Signature}, {"version", f.Version}, {"tenant", f.Tenant}, {"text", f.Text},
+		{"newer", f.Newer}, {"older", f.Older}, {"rate", f.Rate}, {"most", f.Most}, {"from_start", f.FromStart}, {"no_canary", f.NoCanary},
+	} {
+		if !reflect.ValueOf(field.value).IsZero() {
+			all = append(all, fmt.Sprintf("%s=%v", field.name, field.value))
+		}
+	}
+	if len(all) == 0 {
+		return "all"
+	}
+	return strings.Join(all, " ")
 }
 
 // With adds schedules that come with the handler: a process that runs the handler

@@ -44,7 +44,9 @@ func strayInGroup(f *fixture) any {
 func planOfK(f *fixture, _ any) any { return f.plan(delivery.PlanRequest{ID: "p1", Queue: "q"}) }
 
 // planOfOne takes one entry.
-func planOfOne(f *fixture, _ any) any { return f.plan(delivery.PlanRequest{ID: "p1", Queue: "q", Most: 1}) }
+func planOfOne(f *fixture, _ any) any {
+	return f.plan(delivery.PlanRequest{ID: "p1", Queue: "q", Most: 1})
+}
 
 func (f *fixture) plan(r delivery.PlanRequest) delivery.Plan {
 	f.t.Helper()

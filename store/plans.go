@@ -72,7 +72,7 @@ func (s *Store) Plan(ctx context.Context, queue, id string) (delivery.Plan, erro
 	}
 	plans, err := surely(ctx, func() ([]delivery.Plan, error) { return s.planHashes(ctx, queue, []string{id}) })
 	if err == nil && len(plans) == 0 {
-		err = jobs.ErrNotFound
+		err = errUnknownPlan
 	}
 	if err != nil {
 		return delivery.Plan{}, fmt.Errorf("plan %s of queue %s: %w", id, queue, err)
@@ -226,7 +226,7 @@ func (s *Store) steer(ctx context.Context, verb, queue, id string, by jobs.Decis
 	switch {
 	case err != nil:
 	case code == -1:
-		err = jobs.ErrNotFound
+		err = errUnknownPlan
 	case code == -3:
 		err = fmt.Errorf("it has ended: %w", jobs.ErrConflict)
 	}

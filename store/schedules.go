@@ -148,12 +148,17 @@ func (s *Store) decideSchedule(ctx context.Context, verb, name string, by jobs.D
 
 func errNoSchedule(name string) error { return fmt.Errorf("schedule %q: %w", name, errUnknownSchedule) }
 
-var errUnknownSchedule error = unknownSchedule{}
+// unknown says what there is none of, and is a jobs.ErrNotFound.
+type unknown string
 
-type unknownSchedule struct{}
+func (u unknown) Error() string        { return string(u) }
+func (u unknown) Is(target error) bool { return target == jobs.ErrNotFound }
 
-func (unknownSchedule) Error() string        { return "there is none of this name; see perdure cron list" }
-func (unknownSchedule) Is(target error) bool { return target == jobs.ErrNotFound }
+const (
+	errUnknownSchedule = unknown("there is none of this name; see perdure cron list")
+	errUnknownPlan     = unknown("there is none of this name, or it ended long ago; see perdure dead plans")
+	errUnknownGroup    = unknown("nothing has failed so; see perdure dead groups")
+)
 
 // ScheduleChanges returns a number that grows whenever a schedule is defined,
 // changed, paused, resumed, triggered or removed, and Redis' time.

@@ -96,18 +96,22 @@ func (a *App) replayMany(ctx context.Context, s *store.Store, f replayFlags) err
 	if f.payload != "" {
 		return usage(errors.New("another payload is for one job: give its key"))
 	}
+	if err := f.plan.CheckSpeed(); err != nil {
+		return err
+	}
 	found, err := a.targets(ctx, s, f.bulk)
 	if err != nil {
 		return err
 	}
+	found = atMost(found, f.plan.Most)
 	if f.dry {
 		return a.print(map[string]any{"targets": found}, func() { a.targetTable(found) })
 	}
-	if err := f.agreed(atMost(found, f.plan.Most), "replay"); err != nil {
+	if err := f.agreed(found, "replay"); err != nil {
 		return err
 	}
 	if len(found) == 0 {
-		return fmt.Errorf("nothing in quarantine is so: %w", jobs.ErrNotFound)
+		return &exitError{exitNotFound, errors.New("nothing in quarantine is so; dead groups and dead list tell what is")}
 	}
 	plans := []delivery.Plan{}
 	for _, t := range found {
@@ -128,13 +132,13 @@ func (a *App) replayMany(ctx context.Context, s *store.Store, f replayFlags) err
 	return unfinished(plans)
 }
 
-// atMost is what is left of targets when at most so many entries of each are taken;
+// atMost is targets of which a plan takes at most so many entries that it can replay;
 // 0: all of them.
 func atMost(found []target, most int) []target {
 	found = slices.Clone(found)
 	for i := range found {
-		if t := &found[i]; most > 0 {
-			t.Count.Entries = min(t.Count.Entries, most)
+		if t := &found[i]; most > 0 && t.Count.Replayable > most {
+			t.Count.Entries, t.Count.Replayable = most, most
 		}
 	}
 	return found

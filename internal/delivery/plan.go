@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -56,14 +57,8 @@ type PlanRequest struct {
 
 // Check returns an error matching [jobs.ErrInvalid] when the request cannot be one.
 func (r PlanRequest) Check() error {
-	if err := jobs.CheckQueue(r.Queue); err != nil {
+	if err := errors.Join(jobs.CheckQueue(r.Queue), r.CheckSpeed()); err != nil {
 		return err
-	}
-	if r.Rate != 0 && !(r.Rate >= MinPlanRate && r.Rate <= MaxPlanRate) {
-		return &jobs.InvalidError{Field: "rate", Value: r.Rate, Bound: fmt.Sprintf("from %v to %v entries a second", MinPlanRate, MaxPlanRate)}
-	}
-	if r.Most < 0 || r.Most > maxPlanMost {
-		return &jobs.InvalidError{Field: "most", Value: r.Most, Bound: fmt.Sprintf("from 0 to %d entries", maxPlanMost)}
 	}
 	if r.ID != "" {
 		if err := CheckPlanID(r.ID); err != nil {
@@ -71,6 +66,18 @@ func (r PlanRequest) Check() error {
 		}
 	}
 	return r.Filter.Check()
+}
+
+// CheckSpeed returns an error matching [jobs.ErrInvalid] when a bound of the plan
+// cannot be one, wherever its entries are.
+func (r PlanRequest) CheckSpeed() error {
+	if r.Rate != 0 && !(r.Rate >= MinPlanRate && r.Rate <= MaxPlanRate) {
+		return &jobs.InvalidError{Field: "rate", Value: r.Rate, Bound: fmt.Sprintf("from %v to %v entries a second", MinPlanRate, MaxPlanRate)}
+	}
+	if r.Most < 0 || r.Most > maxPlanMost {
+		return &jobs.InvalidError{Field: "most", Value: r.Most, Bound: fmt.Sprintf("from 0 to %d entries", maxPlanMost)}
+	}
+	return nil
 }
 
 // CheckPlanID returns an error matching [jobs.ErrInvalid] for what cannot name a plan.
