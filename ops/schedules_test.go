@@ -79,15 +79,19 @@ func TestSchedulesRefuse(t *testing.T) {
 		status       int
 		field, bound string
 	}{
-		with(`,"whn":1`):                                        {400, "body", "an object of"},
-		with(`,"zone":"Mars"`):                                  {400, "zone", "IANA"},
-		with(`,"jitter":"soon"`):                                {400, "jitter", "90s"},
-		with(`,"catch_up":{"most":2000}`):                       {400, "catch_up.most", "from 0 to 1000"},
-		with(`,"replay":{"class":"timeout"}`):                   {400, "replay", "alone"},
-		with(`,"payload":"` + strings.Repeat("x", 200) + `"`):   {400, "payload", "at most 100 bytes"},
-		`{"name":"s","when":"@daily","kind":"no","reason":"r"}`: {422, "", ""},
-		`{"name":"s","when":"@daily","kind":"remote"}`:          {400, "reason", "1 to 1000 bytes"},
-		`{"name":"s","when":"61 * * * *","kind":"remote"}`:      {400, "when", "five fields"},
+		with(`,"whn":1`):                      {400, "body", "an object of"},
+		with(`,"zone":"Mars"`):                {400, "zone", "IANA"},
+		with(`,"jitter":"soon"`):              {400, "jitter", "90s"},
+		with(`,"catch_up":{"most":2000}`):     {400, "catch_up.most", "from 0 to 1000"},
+		with(`,"replay":{"class":"timeout"}`): {400, "replay", "alone"},
+		`{"name":"s","when":"@daily","replay":{"clas":"timeout"},"reason":"r"}`: {400, "replay", "unknown field"},
+		`{"name":"s","when":"@daily","replay":{"rate":1.5},"reason":"r"}`:       {400, "replay.rate", "a whole number"},
+		`{"name":"s","when":"@daily","replay":7,"reason":"r"}`:                  {400, "replay", "a JSON object"},
+		with(`,"catch_up":{"mots":1}`):                                          {400, "catch_up", "unknown field"},
+		with(`,"payload":"` + strings.Repeat("x", 200) + `"`):                   {400, "payload", "at most 100 bytes"},
+		`{"name":"s","when":"@daily","kind":"no","reason":"r"}`:                 {422, "", ""},
+		`{"name":"s","when":"@daily","kind":"remote"}`:                          {400, "reason", "1 to 1000 bytes"},
+		`{"name":"s","when":"61 * * * *","kind":"remote"}`:                      {400, "when", "five fields"},
 	} {
 		got := call(h, "POST", "/api/v1/schedules", body)
 		if p := got.problem(t); got.Code != want.status || p.Field != want.field || !strings.Contains(p.Bound, want.bound) {

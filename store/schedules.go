@@ -156,6 +156,7 @@ func (u unknown) Is(target error) bool { return target == jobs.ErrNotFound }
 
 const (
 	errUnknownSchedule = unknown("there is none of this name; see perdure cron list")
+	errUnknownQueue    = unknown("queue is not known: nothing was ever enqueued in it")
 	errUnknownPlan     = unknown("there is none of this name, or it ended long ago; see perdure dead plans")
 	errUnknownGroup    = unknown("nothing has failed so; see perdure dead groups")
 )

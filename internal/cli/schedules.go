@@ -1,12 +1,8 @@
 package cli
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"reflect"
 	"strings"
 	"time"
 
@@ -207,33 +203,11 @@ func (f scheduleFlags) timetable(name string, catchUp bool) (jobs.Timetable, err
 	}
 	if f.replay != "" {
 		t.Replay = &jobs.DeadFilter{}
-		if err := readFilter(f.replay, t.Replay); err != nil {
+		if err := cron.ReadPart("replay", f.replay, t.Replay); err != nil {
 			return t, err
 		}
 	}
 	return t, nil
-}
-
-// readFilter reads one JSON object of a filter's fields, and says what is wrong with it
-// in words of JSON.
-func readFilter(text string, to *jobs.DeadFilter) error {
-	decoder := json.NewDecoder(strings.NewReader(text))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(to)
-	if err == nil && decoder.More() {
-		err = errors.New("there is more after it")
-	}
-	var other *json.UnmarshalTypeError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &other) && other.Field != "":
-		bound := map[reflect.Kind]string{reflect.Int: "a whole number", reflect.Bool: "true or false"}[other.Type.Kind()]
-		return &jobs.InvalidError{Field: "replay." + other.Field, Value: other.Value, Bound: cmp.Or(bound, "a text")}
-	case errors.As(err, &other):
-		err = errors.New("it is an " + other.Value)
-	}
-	return &jobs.InvalidError{Field: "replay", Value: text, Bound: "a JSON object of a filter's fields: " + strings.TrimPrefix(err.Error(), "json: ")}
 }
 
 func (a *App) cronRemove() *cobra.Command {
