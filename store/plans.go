@@ -215,6 +215,12 @@ func (s *Store) AbortPlan(ctx context.Context, queue, id string, by jobs.Decisio
 	return s.steer(ctx, "abort", queue, id, by)
 }
 
+// planEnded is a jobs.ErrConflict.
+type planEnded struct{}
+
+func (planEnded) Error() string        { return "it has ended; make another plan" }
+func (planEnded) Is(target error) bool { return target == jobs.ErrConflict }
+
 // steer returns ErrConflict for a plan that has ended.
 func (s *Store) steer(ctx context.Context, verb, queue, id string, by jobs.Decision) (delivery.Plan, error) {
 	if err := errors.Join(by.Check(), jobs.CheckQueue(queue), delivery.CheckPlanID(id)); err != nil {
@@ -228,7 +234,7 @@ func (s *Store) steer(ctx context.Context, verb, queue, id string, by jobs.Decis
 	case code == -1:
 		err = errUnknownPlan
 	case code == -3:
-		err = fmt.Errorf("it has ended: %w", jobs.ErrConflict)
+		err = planEnded{}
 	}
 	if err != nil {
 		return delivery.Plan{}, fmt.Errorf("%s plan %s of queue %s: %w", verb, id, queue, err)
