@@ -371,7 +371,9 @@ func (f *fixture) onceEach(n int, rate float64) {
 	}
 	slices.SortFunc(times, time.Time.Compare)
 	took := times[len(times)-1].Sub(times[0])
-	if got := float64(len(times)-1) / took.Seconds(); got < rate*0.9 || got > rate*1.1 {
+	got := float64(len(times)-1) / took.Seconds()
+	f.t.Logf("%d entries replayed once each in %v: %.1f a second, %.1f asked for", len(replayed), took, got, rate)
+	if got < rate*0.9 || got > rate*1.1 {
 		f.t.Errorf("%d entries in %v: %.1f a second, want %.1f within a tenth", len(times), took, got, rate)
 	}
 }
