@@ -60,13 +60,31 @@ local function linked(events)
 end
 
 -- decision appends an event to a stream, chained to the one before: its hash is the SHA-1 of that one's hash, of its own
--- ID and number and of what it says, each with its length in front.
-local function decision(events, what, key, actor, reason)
+-- ID and number and of what it says, each with its length in front. before and after, in words, are what it was about
+-- before it and since; where both are '' or left out they are not part of it, as of decisions of older programs.
+local function decision(events, what, key, actor, reason, before, after)
   local n, prev, id = linked(events)
+  before, after = before or '', after or ''
+  local parts = {prev, id, string.format('%.0f', n + 1), what, key, actor, reason}
+  if before .. after ~= '' then parts[8], parts[9] = before, after end
   local text = ''
-  for _, part in ipairs({prev, id, string.format('%.0f', n + 1), what, key, actor, reason}) do text = text .. #part .. ':' .. part end
-  redis.call('XADD', events, id, 'what', what, 'key', key, 'actor', actor, 'reason', reason,
-    'n', string.format('%.0f', n + 1), 'prev', prev, 'hash', redis.sha1hex(text))
+  for _, part in ipairs(parts) do text = text .. #part .. ':' .. part end
+  local hash = redis.sha1hex(text)
+  if before .. after == '' then
+    redis.call('XADD', events, id, 'what', what, 'key', key, 'actor', actor, 'reason', reason, 'n', parts[3], 'prev', prev, 'hash', hash)
+  else
+    redis.call('XADD', events, id, 'what', what, 'key', key, 'actor', actor, 'reason', reason, 'before', before, 'after', after,
+      'n', parts[3], 'prev', prev, 'hash', hash)
+  end
+end
+
+-- called returns the state of a job as people call it, of its fields state, p:wait and p:end.
+local function called(state, wait, ended)
+  if state == 'active' then return 'running' end
+  if state == 'archived' then return 'quarantined' end
+  if state == 'retry' then return wait and 'paused' or 'retrying' end
+  if state == 'completed' then return ended or 'completed' end
+  return state or ''
 end
 
 -- taken returns what this very decision has answered before, if it is sent again; its key is of no other decision.
