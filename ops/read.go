@@ -175,7 +175,7 @@ func place(r *http.Request) (queue, key string, err error) {
 
 // decisionOf reads a decision: who asks, and the body's reason.
 func decisionOf(w http.ResponseWriter, r *http.Request, more ...member) (jobs.Decision, error) {
-	by := jobs.Decision{Actor: visitOf(r).who.name}
+	by := jobs.Decision{Actor: visitOf(r).who.actor()}
 	if err := readBody(w, r, maxBody, append([]member{text("reason", &by.Reason)}, more...)...); err != nil {
 		return by, err
 	}

@@ -189,7 +189,7 @@ local function grouped(task, key, groups, signature, about, version, now_ms, eve
   if redis.call('HGET', group, 'state') == 'resolved' then
     redis.call('HDEL', group, 'state', 'by')
     redis.call('HINCRBY', group, 'reopened', 1)
-    decision(events, 'reopen group ' .. signature, key, 'perdure', 'it was resolved and has failed so again')
+    decision(events, 'reopen group ' .. signature, key, 'perdure', 'it was resolved and has failed so again', 'resolved', 'open')
   end
   redis.call('HSET', task, 'p:sig', signature)
 end
