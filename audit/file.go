@@ -17,6 +17,9 @@ import (
 // format names what a line of an export is.
 const format = "perdure-audit-1"
 
+// InFile stands for a stream in a [Finding] of [VerifyFile] that is about the file itself.
+const InFile = "(file)"
+
 // maxLine is how long a line of an export may be, in bytes.
 const maxLine = 1 << 20
 
@@ -127,12 +130,24 @@ func ExportSeals(ctx context.Context, c Chains, stream string, w io.Writer) (Exp
 
 // ListSeals hands the seals of every stream, or of one, to show, oldest first in each.
 func ListSeals(ctx context.Context, c Chains, stream string, show func(delivery.Seal) error) error {
+	return ListSealsAfter(ctx, c, stream, "", "", show)
+}
+
+// ListSealsAfter is ListSeals from the seal of a decision of a stream on, without it.
+func ListSealsAfter(ctx context.Context, c Chains, stream, begin, id string, show func(delivery.Seal) error) error {
 	names, err := streams(ctx, c, stream)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		for after, more := "", true; more; {
+		if name < begin {
+			continue
+		}
+		after := ""
+		if name == begin {
+			after = id
+		}
+		for more := true; more; {
 			seals, err := c.Seals(ctx, name, after, page)
 			if err != nil {
 				return err
@@ -178,7 +193,7 @@ func VerifyFile(r io.Reader, keys Keys, known []delivery.Seal) ([]Finding, error
 	}
 	var bad *badLine
 	if errors.As(err, &bad) {
-		return append(findings, Finding{Stream: "(file)", Broken: fmt.Sprintf("line %d", bad.n), Why: bad.why.Error()}), nil
+		return append(findings, Finding{Stream: InFile, Broken: fmt.Sprintf("line %d", bad.n), Why: bad.why.Error()}), nil
 	}
 	return findings, err
 }
@@ -236,4 +251,26 @@ func (w *walks) of(stream string) *walk {
 	}
 	w.all = append(w.all, newWalk(stream, w.keys, known))
 	return w.all[len(w.all)-1]
+}
+
+// Count returns what a file of [Export] or [ExportSeals] has, whether it holds or not.
+func Count(r io.Reader) (Exported, error) {
+	var has Exported
+	n, streams := 0, map[string]bool{}
+	return has, archive.EachLine(r, maxLine, func(text []byte) error {
+		n++
+		l, err := parse(text)
+		switch {
+		case err != nil:
+			return &badLine{n, err}
+		case l.Event != nil:
+			has.Events++
+			streams[l.Event.Stream] = true
+		case l.Seal != nil:
+			has.Seals++
+			streams[l.Seal.Stream] = true
+		}
+		has.Streams = len(streams)
+		return nil
+	})
 }

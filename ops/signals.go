@@ -36,10 +36,12 @@ func (s *service) approveJob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	by.Actor = visitOf(r).who.name // what the job sees; the record has the role too
 	signal, err := jobs.Approve(r.PathValue("name"), approved, by)
 	if err != nil {
 		return err
 	}
+	signal.Actor = visitOf(r).who.actor()
 	return s.signal(w, r, signal)
 }
 
