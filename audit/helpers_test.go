@@ -150,3 +150,10 @@ func anew(entries []redis.XMessage, from int, change map[string]string) []redis.
 	}
 	return all
 }
+
+// nextMilli returns in a later millisecond, by Redis' clock.
+func (f *fixture) nextMilli() {
+	milli := func() int64 { return f.rdb.Time(context.Background()).Val().UnixMilli() }
+	for began := milli(); milli() == began; {
+	}
+}

@@ -134,6 +134,9 @@ func (s *Sealer) Seal(ctx context.Context, stream string) (seal delivery.Seal, m
 		if err := s.alarm(ctx, stream, why); err != nil {
 			return seal, false, err
 		}
+		if head, err = s.store.StreamHead(ctx, stream); err != nil { // the alarm is sealed too
+			return seal, false, err
+		}
 	}
 	s.seen[stream] = head.Seal
 	if head.Last.N == 0 || head.Last.ID == head.Seal.ID {

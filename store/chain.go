@@ -33,9 +33,12 @@ func (s *Store) Chain(ctx context.Context, stream, after string, limit int) ([]d
 	if after != "" {
 		from = "(" + after
 	}
-	entries, err := s.rdb.XRangeN(ctx, eventsKey(stream), from, "+", int64(min(max(limit, 1), maxBatch))).Result()
+	entries, err := surely(ctx, func() ([]redis.XMessage, error) {
+		entries, err := s.rdb.XRangeN(ctx, eventsKey(stream), from, "+", int64(min(max(limit, 1), maxBatch))).Result()
+		return entries, unreachable(err)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("decisions of %s: %w", stream, unreachable(err))
+		return nil, fmt.Errorf("decisions of %s: %w", stream, err)
 	}
 	links := make([]delivery.Link, len(entries))
 	for i, entry := range entries {
