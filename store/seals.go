@@ -172,3 +172,7 @@ func (s *Store) KnowStreams(ctx context.Context, streams []string) error {
 	}
 	return nil
 }
+
+// StreamKeys returns the keys of a stream's decisions and of its seals, for drills that
+// tamper with them.
+func StreamKeys(stream string) (decisions, seals string) { return eventsKey(stream), sealsKey(stream) }
