@@ -187,6 +187,9 @@ func TestMoveOutRefuses(t *testing.T) {
 	if _, err := audit.MoveOut(t.Context(), f.Store, f.keys, "", path, time.Time{}, jobs.Decision{Actor: "ada", Reason: strings.Repeat("r", 1000)}, nil); !errors.Is(err, jobs.ErrInvalid) {
 		t.Errorf("a reason that is too long: %v", err)
 	}
+	if _, err := audit.MoveOut(t.Context(), f.Store, f.keys, "", path, time.Time{}, jobs.Decision{Actor: "ada"}, nil); !errors.Is(err, jobs.ErrInvalid) {
+		t.Errorf("without a reason: %v", err)
+	}
 	if _, err := f.moveOut(filepath.Join(dir, "none", "f"), time.Time{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no such folder: %v", err)
 	}

@@ -38,6 +38,9 @@ type Moved struct {
 // is called after each stream.
 func MoveOut(ctx context.Context, s Trimming, keys Keys, stream, path string, before time.Time, by jobs.Decision, told func(Moved)) (moved []Moved, err error) {
 	moved = []Moved{}
+	if err := by.Check(); err != nil {
+		return moved, err
+	}
 	by.Reason += " (to " + filepath.Base(path) + ")"
 	if err := by.Check(); err != nil {
 		return moved, err

@@ -19,6 +19,9 @@ import (
 // on. It returns how many entries were taken out. told, when not nil, is called
 // between pages.
 func (q *Quarantine) MoveOut(ctx context.Context, queue string, filter Filter, path string, by jobs.Decision, told func(moved int)) (moved int, err error) {
+	if err := by.Check(); err != nil {
+		return 0, err
+	}
 	by.Reason += " (to " + filepath.Base(path) + ")"
 	if err := by.Check(); err != nil {
 		return 0, err
