@@ -186,6 +186,19 @@ var tamperings = map[string]struct {
 		f.rdb.Set(context.Background(), "perdure:{q}:anchor", fmt.Sprintf(`{"stream":"q","n":3,"id":%q,"hash":%q,"seal":%q,"at":"2026-01-01T00:00:00Z","key":%q,"mac":%q}`,
 			seals[0].ID, v["hash"], v["mac"], v["key"], v["mac"]), 0)
 	}, "the anchor of what was moved out: its MAC is not of its key"},
+	"those of another queue, sealed, in their place": {func(f *fixture, events, seals []redis.XMessage) {
+		ctx := context.Background()
+		f.ok(f.Record(ctx, "other", "n", "what", "k", why))
+		if _, _, err := f.sealer().Seal(ctx, "other"); err != nil {
+			f.t.Fatal(err)
+		}
+		f.rdb.Del(ctx, eventsKey, sealsKey)
+		f.rdb.Copy(ctx, "perdure:{other}:events", eventsKey, 0, true)
+		f.rdb.Copy(ctx, "perdure:{other}:seals", sealsKey, 0, true)
+		if len(f.stream(sealsKey)) != 1 {
+			f.t.Fatal("not copied")
+		}
+	}, "its MAC is not of its key"},
 	"an anchor that is no JSON": {func(f *fixture, events, seals []redis.XMessage) {
 		f.rdb.Set(context.Background(), "perdure:{q}:anchor", "nothing", 0)
 	}, "the anchor of what was moved out"},
