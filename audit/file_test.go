@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -193,7 +194,10 @@ func TestMoveOutRefuses(t *testing.T) {
 	if _, err := f.moveOut(filepath.Join(dir, "none", "f"), time.Time{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no such folder: %v", err)
 	}
-	for name, text := range map[string]string{"letters": "dear ada,\nbye\n", "broken": `{"format":"perdure-audit-1"}` + "\n", "unsealed": string(bytes.SplitAfter(f.exported(), []byte("\n"))[0])} {
+	f.decide(1)
+	f.seal()
+	lines := bytes.SplitAfter(f.exported(), []byte("\n"))
+	for name, text := range map[string]string{"letters": "dear ada,\nbye\n", "broken": `{"format":"perdure-audit-1"}` + "\n", "without a seal": string(bytes.Join([][]byte{lines[0], lines[1], lines[3]}, nil))} {
 		other := filepath.Join(dir, name)
 		f.ok(os.WriteFile(other, []byte(text), 0o600))
 		if _, err := f.moveOut(other, time.Time{}); !errors.Is(err, jobs.ErrConflict) {
@@ -208,7 +212,7 @@ func TestMoveOutRefuses(t *testing.T) {
 	if _, err := f.moveOut(path, time.Time{}); !errors.Is(err, jobs.ErrConflict) || !strings.Contains(err.Error(), "they are not as they were written") {
 		t.Errorf("what is broken: %v", err)
 	}
-	if len(f.stream(eventsKey)) != 2 {
+	if len(f.stream(eventsKey)) != 3 {
 		t.Error("something was moved")
 	}
 }
@@ -260,6 +264,42 @@ func TestMoveOutIsKilled(t *testing.T) {
 			t.Errorf("%+v", found)
 		}
 	}
+}
+
+// Killed while it writes, wherever that is, the same command goes on.
+func TestMoveOutIsKilledWhileItWrites(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	path := filepath.Join(t.TempDir(), "moved")
+	for i := range 4 {
+		f.decide(3)
+		f.ok(f.Record(t.Context(), delivery.Schedules, fmt.Sprint(i), "what", "", why))
+		if _, err := f.sealer().SealAll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := audit.MoveOut(t.Context(), dying{f.Store, false}, f.keys, delivery.Schedules, path, time.Time{}, why, nil); !errors.Is(err, errDied) {
+		t.Fatal(err)
+	}
+	if _, err := audit.MoveOut(t.Context(), dying{f.Store, false}, f.keys, "q", path, time.Time{}, why, nil); !errors.Is(err, errDied) {
+		t.Fatal(err)
+	}
+	whole := f.read(path)
+	for cut := 0; cut <= len(whole); cut += 37 {
+		f.ok(os.WriteFile(path, whole[:cut], 0o600))
+		if _, err := audit.MoveOut(t.Context(), dying{f.Store, false}, f.keys, "", path, time.Time{}, why, nil); !errors.Is(err, errDied) {
+			t.Fatalf("cut at %d: %v", cut, err)
+		}
+		f.ok(os.WriteFile(path, whole[:cut], 0o600))
+		if _, err := audit.MoveOut(t.Context(), dying{f.Store, false}, f.keys, "q", path, time.Time{}, why, nil); !errors.Is(err, errDied) {
+			t.Fatalf("cut at %d: %v", cut, err)
+		}
+		f.wantWhole(f.verifyFile(f.read(path)), 12, 4, 0)
+	}
+	if moved, err := f.moveOut(path, time.Time{}); err != nil || len(moved) != 2 {
+		t.Errorf("%+v, %v", moved, err)
+	}
+	f.wantWhole(f.verify(), 1, 0, 1)
 }
 
 // Whatever call fails, before or after it ran, or goes out twice: what was moved is in

@@ -100,9 +100,6 @@ func (m *mover) read(path string) (*walks, error) {
 		if w.f.Why != "" {
 			return nil, fmt.Errorf("it is not as it was written: %s, %s: %s: %w", w.f.Stream, w.f.Broken, w.f.Why, jobs.ErrConflict)
 		}
-		if w.last.ID != w.seal.ID {
-			return nil, fmt.Errorf("it has decisions of %s that are not sealed; use another file: %w", w.f.Stream, jobs.ErrConflict)
-		}
 	}
 	return has, nil
 }
@@ -157,6 +154,9 @@ func (m *mover) write(ctx context.Context, stream string, anchor delivery.Anchor
 	if w.last.ID != "" && delivery.CompareIDs(w.last.ID, anchor.ID) < 0 {
 		return fmt.Errorf("the file ends with decision %d, and those up to %d are in another one: %w", w.last.N, anchor.N, jobs.ErrConflict)
 	}
+	if err := m.goesOn(ctx, w); err != nil {
+		return err
+	}
 	lines, wrong := bytes.Buffer{}, error(nil)
 	put := func(l line, is bool) {
 		if !is || wrong != nil {
@@ -186,6 +186,20 @@ func (m *mover) write(ctx context.Context, stream string, anchor delivery.Anchor
 		return fmt.Errorf("the file does not end with decision %d and its seal: %w", last.N, jobs.ErrConflict)
 	}
 	return nil
+}
+
+// goesOn returns an error when what the file has of a stream cannot be continued. A file
+// whose writer was killed ends before the next seal; one that was written for something
+// else may lack a seal before its end.
+func (m *mover) goesOn(ctx context.Context, w *walk) error {
+	if w.last.ID == w.seal.ID {
+		return nil
+	}
+	next, err := m.s.Seals(ctx, w.f.Stream, w.seal.ID, 1)
+	if err == nil && len(next) == 1 && delivery.CompareIDs(next[0].ID, w.last.ID) < 0 {
+		err = fmt.Errorf("the file has decisions without the seal of decision %d between them; use another one: %w", next[0].N, jobs.ErrConflict)
+	}
+	return err
 }
 
 // flush writes lines to the disk and reads them back from there.

@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"io"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -118,6 +120,56 @@ func TestManySealersAtOnce(t *testing.T) {
 	found := f.verify()
 	if found.Why != "" || found.Events != 55 || found.Unsealed != 0 || found.Seals < 2 {
 		t.Errorf("%+v", found)
+	}
+}
+
+// Nothing is called broken because others decide, seal and move out meanwhile.
+func TestVerifyWhileOthersWrite(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	repeat := func(do func() error) {
+		running.Go(func() {
+			for ctx.Err() == nil {
+				if err := do(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 2 {
+		repeat(func() error { return f.Record(t.Context(), "q", rand.Text(), "what", "", why) })
+	}
+	sealer, path := f.sealer(), filepath.Join(t.TempDir(), "moved")
+	repeat(func() error {
+		_, _, err := sealer.Seal(t.Context(), "q")
+		return err
+	})
+	repeat(func() error {
+		_, err := audit.MoveOut(t.Context(), f.Store, f.keys, "q", path, time.Time{}, why, nil)
+		return err
+	})
+	repeat(func() error {
+		_, err := audit.Export(t.Context(), f.Store, "q", io.Discard, nil)
+		return err
+	})
+	moved := int64(0)
+	for moved < 300 {
+		found := f.verify()
+		if moved = found.MovedOut; found.Why != "" {
+			t.Errorf("%+v", found)
+			break
+		}
+	}
+	stop()
+	running.Wait()
+	if found := f.verify(); found.Why != "" {
+		t.Errorf("%+v", found)
+	}
+	if found := f.verifyFile(f.read(path)); found.Why != "" || found.Unsealed != 0 {
+		t.Errorf("in the file: %+v", found)
 	}
 }
 
