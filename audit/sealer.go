@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -104,6 +105,11 @@ func (s *Sealer) SealAll(ctx context.Context) ([]delivery.Seal, error) {
 	names, err := s.store.Streams(ctx)
 	if err != nil {
 		return nil, err
+	}
+	for stream := range s.seen { // also one that is on no list any more
+		if !slices.Contains(names, stream) {
+			names = append(names, stream)
+		}
 	}
 	made, errs := []delivery.Seal{}, []error{}
 	var known []string

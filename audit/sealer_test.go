@@ -271,6 +271,25 @@ func TestASealerTellsWhatItMisses(t *testing.T) {
 	}
 }
 
+// A stream that was deleted, with all that names it.
+func TestASealerMissesAStream(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.decide(2)
+	s := f.sealer()
+	if seals, err := s.SealAll(t.Context()); err != nil || len(seals) != 1 {
+		t.Fatal(seals, err)
+	}
+	f.rdb.FlushDB(t.Context())
+	if seals, err := s.SealAll(t.Context()); err != nil || len(seals) != 1 {
+		t.Errorf("%+v, %v", seals, err)
+	}
+	events := f.stream(eventsKey)
+	if len(events) != 1 || events[0].Values["what"] != "audit alarm" {
+		t.Errorf("%+v", events)
+	}
+}
+
 // metric is one that a registry has gathered.
 type metric struct {
 	prometheus.Collector
