@@ -186,6 +186,15 @@ var tamperings = map[string]struct {
 		f.rdb.Set(context.Background(), "perdure:{q}:anchor", fmt.Sprintf(`{"stream":"q","n":3,"id":%q,"hash":%q,"seal":%q,"at":"2026-01-01T00:00:00Z","key":%q,"mac":%q}`,
 			seals[0].ID, v["hash"], v["mac"], v["key"], v["mac"]), 0)
 	}, "the anchor of what was moved out: its MAC is not of its key"},
+	"one from before the chain, edited": {func(f *fixture, events, seals []redis.XMessage) {
+		old := redis.XMessage{ID: "1-1", Values: map[string]any{"what": "pause", "key": "k", "actor": "ada", "reason": "r"}}
+		f.replace(eventsKey, append([]redis.XMessage{old}, events...))
+		f.rdb.Del(context.Background(), sealsKey)
+		f.seal()
+		f.wantWhole(f.verify(), 9, 1, 0)
+		old.Values["actor"] = "eve"
+		f.replace(eventsKey, append([]redis.XMessage{old}, events...))
+	}, "what it seals was edited"},
 	"those of another queue, sealed, in their place": {func(f *fixture, events, seals []redis.XMessage) {
 		ctx := context.Background()
 		f.ok(f.Record(ctx, "other", "n", "what", "k", why))

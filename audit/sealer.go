@@ -132,24 +132,27 @@ func (s *Sealer) Seal(ctx context.Context, stream string) (seal delivery.Seal, m
 	if err != nil {
 		return seal, false, err
 	}
-	why, err := s.look(ctx, stream, head)
+	sum, why, err := s.since(ctx, stream, head)
+	if missing := s.missing(stream, head); missing != "" {
+		why = missing
+	}
+	if err == nil && why != "" { // the alarm is sealed too
+		if err = s.alarm(ctx, stream, why); err == nil {
+			head, err = s.store.StreamHead(ctx, stream)
+		}
+		if err == nil {
+			sum, _, err = s.since(ctx, stream, head)
+		}
+	}
 	if err != nil {
 		return seal, false, err
-	}
-	if why != "" {
-		if err := s.alarm(ctx, stream, why); err != nil {
-			return seal, false, err
-		}
-		if head, err = s.store.StreamHead(ctx, stream); err != nil { // the alarm is sealed too
-			return seal, false, err
-		}
 	}
 	s.seen[stream] = head.Seal
 	if head.Last.N == 0 || head.Last.ID == head.Seal.ID {
 		return seal, false, nil
 	}
 	seal = s.keys.seal(delivery.Seal{
-		Stream: stream, N: head.Last.N, ID: head.Last.ID, Hash: head.Last.Hash, Prev: head.Seal.MAC, At: head.Now.Truncate(time.Millisecond), Key: s.keys.current,
+		Stream: stream, N: head.Last.N, ID: head.Last.ID, Hash: head.Last.Hash, Sum: sum, Prev: head.Seal.MAC, At: head.Now.Truncate(time.Millisecond), Key: s.keys.current,
 	})
 	if made, err = s.store.AddSeal(ctx, seal); made {
 		s.seen[stream] = seal
@@ -161,35 +164,41 @@ func (s *Sealer) Seal(ctx context.Context, stream string) (seal delivery.Seal, m
 	return seal, made, err
 }
 
-// look says what is wrong with what a seal would vouch for: the decisions since the last
-// one. What was sealed before is looked at by [Verify].
-func (s *Sealer) look(ctx context.Context, stream string, head delivery.Head) (string, error) {
+// missing says what is not there that this sealer has seen, or that Redis remembers.
+func (s *Sealer) missing(stream string, head delivery.Head) string {
 	seen := s.seen[stream]
 	switch {
 	case delivery.CompareIDs(head.Seal.ID, seen.ID) < 0 || head.Seal.ID == seen.ID && head.Seal.MAC != seen.MAC:
-		return fmt.Sprintf("the seal of decision %d, which was there, is gone: cut off, or lost by a fail-over", seen.N), nil
+		return fmt.Sprintf("the seal of decision %d, which was there, is gone: cut off, or lost by a fail-over", seen.N)
 	case delivery.CompareIDs(head.Last.ID, head.Seal.ID) < 0:
-		return fmt.Sprintf("decision %d, which is sealed, is gone", head.Seal.N), nil
+		return fmt.Sprintf("decision %d, which is sealed, is gone", head.Seal.N)
 	case delivery.CompareIDs(head.Top, head.Last.ID) > 0:
-		return "its end was cut off after " + head.Last.ID, nil
+		return "its end was cut off after " + head.Last.ID
 	}
 	if head.Seal.MAC != "" {
 		if why := s.keys.wrong(head.Seal.Key, head.Seal.Text(), head.Seal.MAC); why != "" {
-			return fmt.Sprintf("the last seal, of decision %d: %s", head.Seal.N, why), nil
+			return fmt.Sprintf("the last seal, of decision %d: %s", head.Seal.N, why)
 		}
 	}
-	before, why := head.Seal.Link(), ""
-	err := each(ctx, s.store, stream, head.Seal.ID, func(l delivery.Link) bool {
+	return ""
+}
+
+// since sums up the decisions since the last seal, and says what is wrong with the first
+// of them that is not as it was written. What was sealed before is looked at by [Verify].
+func (s *Sealer) since(ctx context.Context, stream string, head delivery.Head) (sum, why string, err error) {
+	before, all := head.Seal.Link(), sha256.New()
+	err = each(ctx, s.store, stream, head.Seal.ID, func(l delivery.Link) bool {
 		if delivery.CompareIDs(l.ID, head.Last.ID) > 0 {
 			return false
 		}
-		if why = wrong(l, before); why != "" {
-			why = "decision " + l.ID + ": " + why
+		all.Write(l.Text())
+		if is := wrong(l, before); is != "" && why == "" {
+			why = "decision " + l.ID + ": " + is
 		}
 		before = l
-		return why == ""
+		return true
 	})
-	return why, err
+	return hex.EncodeToString(all.Sum(nil)), why, err
 }
 
 // alarm tells once what is wrong with a stream, and records it there, so that it stays

@@ -1,7 +1,10 @@
 package audit
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"hash"
 	"time"
 
 	"github.com/perdure/perdure/internal/delivery"
@@ -11,7 +14,7 @@ import (
 type Finding struct {
 	Stream        string    `json:"stream"` // a queue, or "@cron" and "@dep" for decisions about schedules and dependencies
 	Events        int64     `json:"events"`
-	Unchained     int64     `json:"unchained"`               // of them, from before decisions were chained: only a file that was exported proves them
+	Unchained     int64     `json:"unchained"`               // of them, from before decisions were chained: only a seal proves them
 	MovedOut      int64     `json:"moved_out,omitempty"`     // decisions up to this number are in a file and not here
 	MovedAt       time.Time `json:"moved_at,omitzero"`       // when the last of them were moved
 	Seals         int64     `json:"seals"`                   // that are here
@@ -31,11 +34,12 @@ type walk struct {
 	known map[string]delivery.Seal // seals from elsewhere that must hold here too, by the ID of their decision
 	last  delivery.Link
 	seal  delivery.Seal
+	sum   hash.Hash // of the decisions since the last seal
 	f     Finding
 }
 
 func newWalk(stream string, keys Keys, known []delivery.Seal) *walk {
-	w := &walk{keys: keys, known: map[string]delivery.Seal{}, f: Finding{Stream: stream, Checked: keys.Checks()}}
+	w := &walk{keys: keys, known: map[string]delivery.Seal{}, sum: sha256.New(), f: Finding{Stream: stream, Checked: keys.Checks()}}
 	for _, s := range known {
 		w.known[s.ID] = s
 		if why := keys.wrong(s.Key, s.Text(), s.MAC); why != "" {
@@ -73,6 +77,7 @@ func (w *walk) event(l delivery.Link) {
 	if l.N == 0 {
 		w.f.Unchained++
 	}
+	w.sum.Write(l.Text())
 	if why := wrong(l, w.last); why != "" {
 		w.broken(l.ID, why)
 	} else if w.last.ID != "" && delivery.CompareIDs(l.ID, w.last.ID) <= 0 {
@@ -110,10 +115,13 @@ func (w *walk) sealed(s delivery.Seal) {
 		why = "it does not continue the seal before: one was cut out, put in or moved"
 	case s.ID != w.last.ID:
 		why = "its decision is gone: cut out, or cut off at the end"
+	case s.N == w.last.N && s.Hash == w.last.Hash && s.Sum != hex.EncodeToString(w.sum.Sum(nil)):
+		why = "what it seals was edited: the decisions since the seal before are others by now"
 	case s.N != w.last.N || s.Hash != w.last.Hash:
 		why = "its decision is another one by now: the chain was written anew"
 	}
 	w.seal = s
+	w.sum.Reset()
 	if why != "" {
 		w.broken(s.ID, fmt.Sprintf("the seal of decision %d: %s", s.N, why))
 		return

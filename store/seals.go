@@ -38,7 +38,7 @@ func (s *Store) Seals(ctx context.Context, stream, after string, limit int) ([]d
 
 func sealOf(stream string, entry redis.XMessage) delivery.Seal {
 	v := func(name string) string { return text(entry.Values[name]) }
-	seal := delivery.Seal{Stream: stream, ID: entry.ID, Hash: v("hash"), Prev: v("prev"), Key: v("key"), MAC: v("mac")}
+	seal := delivery.Seal{Stream: stream, ID: entry.ID, Hash: v("hash"), Sum: v("sum"), Prev: v("prev"), Key: v("key"), MAC: v("mac")}
 	seal.N, _ = strconv.ParseInt(v("n"), 10, 64)
 	at, _ := strconv.ParseInt(v("at"), 10, 64)
 	seal.At = time.UnixMilli(at).UTC()
@@ -103,7 +103,7 @@ func ignoreMissing(err error) error {
 func (s *Store) AddSeal(ctx context.Context, seal delivery.Seal) (bool, error) {
 	keys := []string{eventsKey(seal.Stream), sealsKey(seal.Stream)}
 	code, err := surely(ctx, func() (int64, error) {
-		return s.runCode(ctx, "seal", keys, seal.ID, seal.N, seal.Hash, seal.Prev, seal.At.UnixMilli(), seal.Key, seal.MAC)
+		return s.runCode(ctx, "seal", keys, seal.ID, seal.N, seal.Hash, seal.Prev, seal.At.UnixMilli(), seal.Key, seal.MAC, seal.Sum)
 	})
 	if err == nil && code == -3 {
 		err = fmt.Errorf("the last seals were taken away: %w", jobs.ErrConflict)

@@ -17,7 +17,7 @@ func sealFor(f *fixture, mac string) delivery.Seal {
 	head, err := f.StreamHead(f.ctx, "q")
 	f.ok(err)
 	return delivery.Seal{
-		Stream: "q", N: head.Last.N, ID: head.Last.ID, Hash: head.Last.Hash, Prev: head.Seal.MAC, At: time.UnixMilli(1700000000000).UTC(), Key: "key", MAC: mac,
+		Stream: "q", N: head.Last.N, ID: head.Last.ID, Hash: head.Last.Hash, Sum: "sum", Prev: head.Seal.MAC, At: time.UnixMilli(1700000000000).UTC(), Key: "key", MAC: mac,
 	}
 }
 
@@ -32,7 +32,7 @@ func decideTwice(f *fixture) any {
 
 func sealCode(f *fixture, s delivery.Seal) any {
 	f.t.Helper()
-	code, err := f.runCode(f.ctx, "seal", []string{eventsKey("q"), sealsKey("q")}, s.ID, s.N, s.Hash, s.Prev, s.At.UnixMilli(), s.Key, s.MAC)
+	code, err := f.runCode(f.ctx, "seal", []string{eventsKey("q"), sealsKey("q")}, s.ID, s.N, s.Hash, s.Prev, s.At.UnixMilli(), s.Key, s.MAC, s.Sum)
 	f.ok(err)
 	return code
 }

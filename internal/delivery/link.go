@@ -47,6 +47,11 @@ func (l Link) Sum() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// Text is all of the link, as a seal takes it in.
+func (l Link) Text() []byte {
+	return parts(l.ID, number(l.N), l.What, l.Key, l.Actor, l.Reason, l.Before, l.After, l.Prev, l.Hash)
+}
+
 // Follows returns what is wrong with a link that comes after another, "" when nothing
 // is. The zero Link comes before the first.
 func (l Link) Follows(before Link) string {

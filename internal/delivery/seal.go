@@ -15,6 +15,7 @@ type Seal struct {
 	N      int64     `json:"n"`    // of the decision
 	ID     string    `json:"id"`   // of the decision
 	Hash   string    `json:"hash"` // of the decision
+	Sum    string    `json:"sum"`  // hex SHA-256 of the [Link.Text] of all decisions since the seal before
 	Prev   string    `json:"prev"` // the MAC of the seal before; "": it is the first
 	At     time.Time `json:"at"`   // by Redis' clock
 	Key    string    `json:"key"`  // which key: a name that is made from it
@@ -23,7 +24,7 @@ type Seal struct {
 
 // Text is what the MAC is of.
 func (s Seal) Text() []byte {
-	return parts("perdure seal 1", s.Stream, number(s.N), s.ID, s.Hash, s.Prev, number(s.At.UnixMilli()), s.Key)
+	return parts("perdure seal 1", s.Stream, number(s.N), s.ID, s.Hash, s.Sum, s.Prev, number(s.At.UnixMilli()), s.Key)
 }
 
 // Link is the sealed decision as what follows it sees it.

@@ -1,7 +1,7 @@
 -- seal: write the seal of a stream's decision behind the seals before it, unless another process has sealed meanwhile.
 -- KEYS[1] perdure:{q}:events   KEYS[2] perdure:{q}:seals
 -- ARGV[1] ID of the decision   ARGV[2] its number   ARGV[3] its hash   ARGV[4] MAC of the seal before, '' when there is none
--- ARGV[5] when, ms   ARGV[6] which key   ARGV[7] MAC
+-- ARGV[5] when, ms   ARGV[6] which key   ARGV[7] MAC   ARGV[8] sum of the decisions since the seal before
 -- Returns 1 sealed; 2 by this call before (sent twice); -1 there is no such decision any more; -2 another seal is the last one
 -- by now; -3 this decision or a later one was sealed before, and its seal is gone.
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
@@ -28,5 +28,5 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
     end
   end
 end
-redis.call('XADD', KEYS[2], ARGV[1], 'n', ARGV[2], 'hash', ARGV[3], 'prev', ARGV[4], 'at', ARGV[5], 'key', ARGV[6], 'mac', ARGV[7])
+redis.call('XADD', KEYS[2], ARGV[1], 'n', ARGV[2], 'hash', ARGV[3], 'sum', ARGV[8], 'prev', ARGV[4], 'at', ARGV[5], 'key', ARGV[6], 'mac', ARGV[7])
 return 1
