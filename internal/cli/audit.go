@@ -108,7 +108,9 @@ func (a *App) auditVerify() *cobra.Command {
 				return a.verifyFile(file, queue, keys, known)
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
-				findings, err := audit.Verify(ctx, s, keys, queue, known)
+				show := a.progress("decisions read")
+				findings, err := audit.Verify(ctx, &counted{s, show, 0}, keys, queue, known)
+				show.done()
 				if err != nil {
 					return err
 				}
@@ -120,6 +122,21 @@ func (a *App) auditVerify() *cobra.Command {
 	c.Flags().StringVar(&file, "file", "", "look at this file of audit export instead of Redis")
 	c.Flags().StringVar(&sealed, "seals", "", "seals that must be there: a file of audit seals or audit export")
 	return c
+}
+
+// counted shows how many decisions were read.
+type counted struct {
+	audit.Chains
+	show *progress
+	n    int64
+}
+
+// Chain implements [audit.Chains].
+func (c *counted) Chain(ctx context.Context, stream, after string, limit int) ([]delivery.Link, error) {
+	links, err := c.Chains.Chain(ctx, stream, after, limit)
+	c.n += int64(len(links))
+	c.show.at(c.n, 0)
+	return links, err
 }
 
 const streamUsage = `one queue, "@cron" for schedules or "@dep" for dependencies`
