@@ -59,6 +59,20 @@ func TestSealAllStreams(t *testing.T) {
 	}
 }
 
+// A drill on this Redis removes its queues at its end, and nobody is alarmed.
+func TestQueuesOfDrillsAreNotSealed(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	for _, queue := range []string{"drill-abcdefgh27", "drill-abcdefgh27-2", "bench-abcdefgh27", "drill-real", "q"} {
+		f.ok(f.Register(t.Context(), queue))
+		f.ok(f.Record(t.Context(), queue, "n", "what", "", why))
+	}
+	seals, err := f.sealer().SealAll(t.Context())
+	if err != nil || len(seals) != 2 || seals[0].Stream != "drill-real" || seals[1].Stream != "q" {
+		t.Errorf("%+v, %v", seals, err)
+	}
+}
+
 // sealedOnce tells when a seal is written.
 type sealedOnce struct {
 	*store.Store

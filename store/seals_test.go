@@ -216,3 +216,30 @@ func TestStreamsOfDecisions(t *testing.T) {
 		t.Errorf("without a reason: %v", err)
 	}
 }
+
+// What a drill leaves behind is forgotten, but for what is sealed.
+func TestSealedDecisionsAboutSchedulesStay(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	for _, sealed := range []bool{false, true} {
+		f.ok(f.Record(f.ctx, delivery.Schedules, "n", "backfill schedule", "s", why))
+		f.rdb.SAdd(f.ctx, schedulesKey, "s")
+		head, err := f.StreamHead(f.ctx, delivery.Schedules)
+		f.ok(err)
+		if sealed {
+			if ok, err := f.AddSeal(f.ctx, delivery.Seal{Stream: delivery.Schedules, N: head.Last.N, ID: head.Last.ID, Hash: head.Last.Hash, MAC: "one"}); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+		}
+		f.ok(f.ForgetSchedules(f.ctx))
+		want := []string{}
+		if sealed {
+			want = []string{scheduleEventsKey, sealsKey(delivery.Schedules)}
+		}
+		keys := f.rdb.Keys(f.ctx, "*").Val()
+		slices.Sort(keys)
+		if !slices.Equal(keys, want) {
+			t.Errorf("sealed %v: %q is left", sealed, keys)
+		}
+	}
+}
