@@ -56,6 +56,8 @@ func plansKey(queue string) string        { return ownKey(queue, "plans") }     
 func planningKey(queue string) string     { return ownKey(queue, "planning") }   // set: plans that have not ended
 func planKey(queue, id string) string     { return ownKey(queue, "plan:"+id) }   // hash: a plan; and the beginning of its two sets
 func eventsKey(queue string) string       { return ownKey(queue, "events") }     // stream of decisions
+func sealsKey(queue string) string        { return ownKey(queue, "seals") }      // stream of seals, by the ID of the decision that each seals
+func anchorKey(queue string) string       { return ownKey(queue, "anchor") }     // string: the last decision that was moved out, JSON
 func reportsKey(queue string) string      { return ownKey(queue, "reports") }    // zset: p:parent of children that have ended, by when (ms)
 func orphansKey(queue string) string      { return ownKey(queue, "orphans") }    // zset: key of a cancelled job with children, by when (ms)
 func holdsKey(queue string) string        { return ownKey(queue, "holds") }      // hash: reasons why the queue is paused
@@ -72,7 +74,12 @@ const (
 	kindsKey  = "perdure:kinds"  // hash: kind to what workers say of it
 	censusKey = "perdure:census" // string: what the last census found, JSON
 	takerKey  = "perdure:taker"  // strings, by purpose: somebody takes the census
+
+	streamsKey = "perdure:streams" // set: streams of decisions that have been sealed, so that none is forgotten with its queue
 )
+
+// The three keys of decisions are also those of the streams that no queue has, such as
+// perdure:{@dep}:events.
 
 // Keys of the schedules. They share one hash slot, which no queue can have: a queue's
 // name has no @.

@@ -105,6 +105,7 @@ func (m *machine) check(t *rapid.T) {
 	for _, key := range machineKeys {
 		m.checkHash(t, key, s.hashes[key])
 	}
+	m.checkEvents(t, s)
 	if s.events != int64(m.decisions) || !maps.Equal(s.total, m.total) {
 		t.Fatalf("%d decisions and %v, want %d and %v", s.events, s.total, m.decisions, m.total)
 	}

@@ -69,6 +69,8 @@ type machine struct {
 	tokens    map[string]bool
 	paused    bool
 	decisions int
+	last      delivery.Link     // the last decision that was checked
+	was       map[string]string // each job's state at the last check
 	plan      *modelPlan
 	plans     int            // made
 	total     map[string]int // processed, failed
@@ -843,6 +845,7 @@ func (m *machine) reset(t *rapid.T) {
 	m.jobs, m.tokens, m.total = map[string]*modelJob{}, map[string]bool{}, map[string]int{"processed": 0, "failed": 0}
 	m.kids = map[string]*modelKid{}
 	m.old, m.owners, m.paused, m.decisions, m.plan, m.plans = nil, []*modelOwner{{id: "o"}}, false, 0, nil, 0
+	m.last, m.was = delivery.Link{}, nil
 }
 
 func (m *machine) actions() map[string]func(*rapid.T) {

@@ -63,6 +63,8 @@ type Event struct {
 	Key    string    `json:"key,omitempty"`
 	Actor  string    `json:"actor"`
 	Reason string    `json:"reason"`
+	Before string    `json:"before,omitempty"` // what it was about was so
+	After  string    `json:"after,omitempty"`  // and is so since
 }
 
 // Events returns the last decisions of a queue, newest first, at most 500.
@@ -82,6 +84,7 @@ func (s *Store) readEvents(ctx context.Context, key, queue string, limit int) ([
 		events = append(events, Event{
 			ID: entry.ID, At: time.UnixMilli(ms).UTC(), Queue: queue, What: text(entry.Values["what"]),
 			Key: text(entry.Values["key"]), Actor: text(entry.Values["actor"]), Reason: text(entry.Values["reason"]),
+			Before: text(entry.Values["before"]), After: text(entry.Values["after"]),
 		})
 	}
 	return events, nil
@@ -130,7 +133,7 @@ func (s *Store) Drop(ctx context.Context, queue string) error {
 		}
 	}
 	s.known.Delete(queue)
-	return unreachable(s.rdb.SRem(ctx, queuesKey, queue).Err())
+	return unreachable(errors.Join(s.rdb.SRem(ctx, queuesKey, queue).Err(), s.rdb.SRem(ctx, streamsKey, queue).Err()))
 }
 
 // Forget removes what is kept of an owner that was declared dead, so that nothing

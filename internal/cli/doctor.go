@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/perdure/perdure/audit"
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/internal/doctor"
 	"github.com/perdure/perdure/store"
@@ -27,11 +28,21 @@ func (a *App) doctorCommand() *cobra.Command {
 				if err != nil {
 					a.log.Warn("cannot measure the quarantine", "error", err) // such as where MEMORY is refused
 				}
+				keys, err := a.settings.auditKeys()
+				if err != nil {
+					return err
+				}
+				sealed, err := audit.Standings(ctx, s, "")
+				if err != nil {
+					return err
+				}
 				told := struct {
 					doctor.Report
 					Quarantine []delivery.DeadMemory `json:"quarantine"`
-				}{report, memory}
-				if err := a.print(told, func() { a.diagnosis(report); a.deadMemory(memory) }); err != nil {
+					AuditKey   bool                  `json:"audit_key"` // this process has one
+					Audit      []audit.Standing      `json:"audit"`
+				}{report, memory, keys.Seals(), sealed}
+				if err := a.print(told, func() { a.diagnosis(report); a.deadMemory(memory); a.standings(sealed, keys) }); err != nil {
 					return err
 				}
 				if report.Verdict == doctor.Refuse {

@@ -36,6 +36,7 @@ var scenarios = []scenario{
 	{"one-bad-node", "one worker of three cannot reach payments: it holds back by itself, the breaker stays closed, the others fulfil every order", withCrew(2, oneBadNode)},
 	{"cron-ha", "three schedulers carry out a tick every second while one after the other is killed: each tick fires, and none twice", withCrew(3, cronHA)},
 	{"cron-replay", "orders that a service refused are replayed by a schedule once it is mended, from their failed step", cronReplay},
+	{"audit-tamper", "sealed decisions are edited, cut out, cut off, reordered and written anew: each is found, and what nobody has touched is not", auditTamper},
 }
 
 // finish enqueues an order and waits for its end.

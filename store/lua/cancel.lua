@@ -14,7 +14,7 @@
 -- asked to stop and waits by now is cancelled at once; that decision is on record already.
 local before = taken(KEYS[10])
 if before then return before end
-local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:end', 'p:can', 'p:exp', 'p:parent', 'p:undo')
+local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:end', 'p:can', 'p:exp', 'p:parent', 'p:undo', 'p:wait')
 if not had[1] then return -1 end
 if had[3] == 'cancelled' then return 3 end
 if had[2] == 'completed' or had[2] == 'archived' or had[5] then return -3 end
@@ -23,7 +23,10 @@ if had[2] == 'active' and had[4] then return 3 end
 if had[1] ~= ARGV[2] then return 0 end
 local undo_first = had[2] ~= 'active' and undoable(KEYS[1])
 if undo_first and had[4] and had[2] == 'pending' then return 3 end
-if not had[4] then decision(KEYS[7], 'cancel', ARGV[1], ARGV[5], ARGV[6]) end
+if not had[4] then
+  local becomes = had[2] == 'active' and 'running, to be cancelled' or undo_first and 'pending, to be undone' or 'cancelled'
+  decision(KEYS[7], 'cancel', ARGV[1], ARGV[5], ARGV[6], called(had[2], had[8]), becomes)
+end
 if had[2] == 'active' then
   redis.call('HSET', KEYS[1], 'p:can', ARGV[5] .. ': ' .. ARGV[6])
   return took(KEYS[10], 2)

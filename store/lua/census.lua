@@ -63,7 +63,7 @@ if not had[1] then
   if n + indexed > 0 then
     wrong[#wrong + 1] = 'gone'
     redis.call('INCR', KEYS[14])
-    decision(KEYS[13], 'deleted elsewhere', key, 'census', 'it was deleted outside perdure, or lost by a fail-over')
+    decision(KEYS[13], 'deleted elsewhere', key, 'census', 'it was deleted outside perdure, or lost by a fail-over', 'there', 'gone')
   end
   return wrong
 end
@@ -127,7 +127,7 @@ if place ~= 'pending' then
     wrong[#wrong + 1] = 'archived elsewhere'
     redis.call('HSET', KEYS[1], 'p:dead', ARGV[3])
     report(KEYS[15], had[9])
-    decision(KEYS[13], 'quarantine', key, 'asynq', 'archived with asynq\'s tools')
+    decision(KEYS[13], 'quarantine', key, 'asynq', 'archived with asynq\'s tools', 'not quarantined', 'quarantined')
   end
   local waits = place == 'retry' and had[5] and true or false
   index(KEYS[10], place == 'archived')

@@ -20,7 +20,7 @@ local function replayed(task, key)
   ungrouped(task, key, KEYS[9], KEYS[14])
   redis.call('HDEL', task, 'p:dead', 'p:att', 'p:icr', 'p:plan')
   renewed(task)
-  decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job')
+  decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job', 'quarantined', 'pending')
 end
 
 if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced', 0, 0} end
@@ -61,13 +61,13 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
       redis.call('RPOP', KEYS[1])
       redis.call('ZADD', KEYS[5], had[3], key)
       redis.call('HSET', task, 'state', 'completed')
-      decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands')
+      decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands', 'pending', 'ended')
       dropped = dropped + 1
     elseif had[4] and had[13] then
       redis.call('RPOP', KEYS[1])
       redis.call('ZADD', KEYS[15], now, key)
       redis.call('HSET', task, 'state', 'archived')
-      decision(KEYS[10], 'run refused', key, 'asynq', 'its payload was erased; it needs another one')
+      decision(KEYS[10], 'run refused', key, 'asynq', 'its payload was erased; it needs another one', 'pending', 'quarantined')
       dropped = dropped + 1
     elseif had[12] and not had[5] then
       -- An operator has paused it while it ran, or while it waited for something else.
@@ -89,7 +89,7 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
       if had[5] then
         redis.call('ZREM', KEYS[8], key)
         redis.call('HDEL', task, 'p:wait', 'p:hold', 'p:back')
-        decision(KEYS[10], 'resume', key, 'asynq', 'run now was asked for a paused job')
+        decision(KEYS[10], 'resume', key, 'asynq', 'run now was asked for a paused job', 'paused', 'running')
       end
       redis.call('HSET', task, 'state', 'active', 'p:tok', token, 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation)
       -- A time that the job waited for stays behind when "run now" ends the wait.

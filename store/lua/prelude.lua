@@ -62,13 +62,31 @@ local function linked(events)
 end
 
 -- decision appends an event to a stream, chained to the one before: its hash is the SHA-1 of that one's hash, of its own
--- ID and number and of what it says, each with its length in front.
-local function decision(events, what, key, actor, reason)
+-- ID and number and of what it says, each with its length in front. before and after, in words, are what it was about
+-- before it and since; where both are '' or left out they are not part of it, as of decisions of older programs.
+local function decision(events, what, key, actor, reason, before, after)
   local n, prev, id = linked(events)
+  before, after = before or '', after or ''
+  local parts = {prev, id, string.format('%.0f', n + 1), what, key, actor, reason}
+  if before .. after ~= '' then parts[8], parts[9] = before, after end
   local text = ''
-  for _, part in ipairs({prev, id, string.format('%.0f', n + 1), what, key, actor, reason}) do text = text .. #part .. ':' .. part end
-  redis.call('XADD', events, id, 'what', what, 'key', key, 'actor', actor, 'reason', reason,
-    'n', string.format('%.0f', n + 1), 'prev', prev, 'hash', redis.sha1hex(text))
+  for _, part in ipairs(parts) do text = text .. #part .. ':' .. part end
+  local hash = redis.sha1hex(text)
+  if before .. after == '' then
+    redis.call('XADD', events, id, 'what', what, 'key', key, 'actor', actor, 'reason', reason, 'n', parts[3], 'prev', prev, 'hash', hash)
+  else
+    redis.call('XADD', events, id, 'what', what, 'key', key, 'actor', actor, 'reason', reason, 'before', before, 'after', after,
+      'n', parts[3], 'prev', prev, 'hash', hash)
+  end
+end
+
+-- called returns the state of a job as people call it, of its fields state, p:wait and p:end.
+local function called(state, wait, ended)
+  if state == 'active' then return 'running' end
+  if state == 'archived' then return 'quarantined' end
+  if state == 'retry' then return wait and 'paused' or 'retrying' end
+  if state == 'completed' then return ended or 'completed' end
+  return state or ''
 end
 
 -- taken returns what this very decision has answered before, if it is sent again; its key is of no other decision.
@@ -173,7 +191,7 @@ local function grouped(task, key, groups, signature, about, version, now_ms, eve
   if redis.call('HGET', group, 'state') == 'resolved' then
     redis.call('HDEL', group, 'state', 'by')
     redis.call('HINCRBY', group, 'reopened', 1)
-    decision(events, 'reopen group ' .. signature, key, 'perdure', 'it was resolved and has failed so again')
+    decision(events, 'reopen group ' .. signature, key, 'perdure', 'it was resolved and has failed so again', 'resolved', 'open')
   end
   redis.call('HSET', task, 'p:sig', signature)
 end
@@ -262,6 +280,7 @@ end
 -- opens opens a breaker: from now on nothing is let through but a probe. Its turn tells it from other times.
 local function opens(record, board, names, events, votes, name, actor, reason, forced)
   local _, now_ms = clock()
+  local before = redis.call('HGET', record, 'state') or 'closed'
   redis.call('HINCRBY', record, 'turn', 1)
   redis.call('HSET', record, 'state', 'open', 'since', now_ms, 'reason', reason, 'by', actor, 'next', now_ms + 1000, 'probes', 0, 'resumed', 0)
   redis.call('HDEL', record, 'probe', 'lasts', 'from', 'start', 'ramp:next', 'forced', 'until')
@@ -269,7 +288,7 @@ local function opens(record, board, names, events, votes, name, actor, reason, f
   redis.call('PERSIST', record)
   redis.call('ZADD', names, now_ms, name)
   redis.call('DEL', votes)
-  decision(events, 'open', name, actor, reason)
+  decision(events, 'open', name, actor, reason, before, 'open')
   post(record, board, name)
 end
 
@@ -277,12 +296,13 @@ end
 -- rate at which they come back.
 local function recovers(record, board, names, events, votes, name, from_ms, start, actor, reason)
   local _, now_ms = clock()
+  local before = redis.call('HGET', record, 'state') or 'closed'
   redis.call('HSET', record, 'state', 'recovering', 'since', now_ms, 'reason', reason, 'by', actor, 'from', from_ms, 'start', start)
   redis.call('HDEL', record, 'probe', 'lasts', 'next', 'ramp:next', 'forced')
   redis.call('PERSIST', record)
   redis.call('ZADD', names, now_ms, name)
   redis.call('DEL', votes)
-  decision(events, 'recover', name, actor, reason)
+  decision(events, 'recover', name, actor, reason, before, 'recovering')
   post(record, board, name)
 end
 

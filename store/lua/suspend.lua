@@ -14,7 +14,8 @@ if had[3] then return 3 end
 if had[2] == 'completed' or had[2] == 'archived' or had[4] or had[5] or had[8] then return -3 end
 local _, now_ms = clock()
 local hold = ARGV[2] .. ': ' .. ARGV[3]
-decision(KEYS[6], 'pause', ARGV[1], ARGV[2], ARGV[3])
+local state = called(had[2], had[7])
+decision(KEYS[6], 'pause', ARGV[1], ARGV[2], ARGV[3], state, had[2] == 'active' and state .. ', to be paused' or 'paused by an operator')
 if had[2] == 'active' then
   redis.call('HSET', KEYS[1], 'p:hold', hold)
   return took(KEYS[8], 2)
