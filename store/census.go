@@ -31,6 +31,7 @@ var places = []place{
 	{key: archivedKey, state: "archived"},
 	{key: completedKey, state: "completed"},
 	{key: parkedKey, state: "retry", index: true},
+	{key: queuedKey, state: "retry", index: true},
 	{key: suspectsKey, state: "retry", index: true},
 	{key: deadKey, state: "archived", index: true},
 	{key: leaseKey, state: "active", index: true},
@@ -391,6 +392,7 @@ func (s *Store) Mend(ctx context.Context, queue, key string) ([]string, error) {
 	keys := []string{
 		taskKey(queue, key), pendingKey(queue), activeKey(queue), scheduledKey(queue), retryKey(queue), archivedKey(queue), completedKey(queue),
 		leaseKey(queue), parkedKey(queue), deadKey(queue), suspectsKey(queue), "", eventsKey(queue), forgottenKey(queue), reportsKey(queue), groupsKey(queue),
+		queuedKey(queue),
 	}
 	for range 10 {
 		token, entry, err := s.tokenAndEntry(ctx, queue, key)

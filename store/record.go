@@ -31,7 +31,7 @@ import (
 //	p:blame  '<0|1 alone> <token>' of the last crash, so that it can be taken back
 //	p:waits  pauses in a row
 //	p:pn     pause number
-//	p:wait   what a paused job waits for: '<pause number> <since ms> <type> <name>'
+//	p:wait   what a paused job waits for: '<pause number> <since ms> <type> <name>'; type 'turn': it is pending, and waits its turn
 //	p:due    when a retrying or paused job is due, ms
 //	p:ver    the kind's version, pinned
 //	p:dead   the quarantine entry, JSON
@@ -137,6 +137,9 @@ func (h hash) state() jobs.State {
 	case "archived":
 		return jobs.StateQuarantined
 	case "retry":
+		if h.queued() {
+			return jobs.StatePending
+		}
 		if h["p:wait"] != "" {
 			return jobs.StatePaused
 		}

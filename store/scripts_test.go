@@ -93,6 +93,7 @@ func cancelCode(f *fixture, message string) any {
 	code, err := f.runCode(f.ctx, "cancel", []string{
 		taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), completedKey("q"), parkedKey("q"), eventsKey("q"),
 		lockOf("q", "k", m), deadKey("q"), decidedKey("q", rand.Text()), reportsKey("q"), orphansKey("q"), groupsKey("q"),
+		queuedKey("q"),
 	}, "k", message, message, 600, "ada", "because")
 	f.ok(err)
 	return code
@@ -180,10 +181,16 @@ func decideJob(script string, keys ...string) func(f *fixture, _ any) any {
 	}
 }
 
-var (
-	suspend = decideJob("suspend", taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), parkedKey("q"), eventsKey("q"), suspectsKey("q"))
-	resume  = decideJob("resume", taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), parkedKey("q"), eventsKey("q"))
-)
+var resume = decideJob("resume", taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), parkedKey("q"), eventsKey("q"))
+
+func suspend(f *fixture, _ any) any {
+	code, err := f.runCode(f.ctx, "suspend", []string{
+		taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), parkedKey("q"), eventsKey("q"), suspectsKey("q"),
+		decidedKey("q", rand.Text()), queuedKey("q"),
+	}, "k", "ada", "because")
+	f.ok(err)
+	return code
+}
 
 func pauseCases() []scriptCase {
 	later := func(f *fixture) any { f.enqueue("k", jobs.Delay(time.Hour)); return nil }

@@ -1,13 +1,16 @@
--- claim: take up to n jobs from a queue for an owner; message and record come back in the same round trip.
+-- claim: take up to n jobs from a queue for an owner; message and record come back in the same round trip. Of a queue that
+-- tenants share, jobs are taken in turn, one of each tenant, and those that stand before others' wait their turn.
 -- KEYS[1] asynq:{q}:pending          KEYS[2] asynq:{q}:paused         KEYS[3] asynq:{q}:active
 -- KEYS[4] asynq:{q}:lease            KEYS[5] asynq:{q}:completed      KEYS[6] perdure:{q}:tokens
 -- KEYS[7] perdure:{q}:own:<owner>    KEYS[8] perdure:{q}:parked       KEYS[9] perdure:{q}:dead
 -- KEYS[10] perdure:{q}:events        KEYS[11] asynq:{q}:t: (the prefix: which jobs are met is only known here)
 -- KEYS[12] asynq:{q}:retry           KEYS[13] perdure:{q}:suspects     KEYS[14] perdure:{q}:groups
--- KEYS[15] asynq:{q}:archived
--- ARGV[1] owner   ARGV[2] the owner's sequence number of this call   ARGV[3] most jobs to take   ARGV[4] lease in seconds
--- Returns {now in ms, status, dropped, suspects, job, job, …}: status 'ok', 'empty' (took fewer than asked), 'paused' or
--- 'fenced' (the owner was declared dead; nothing was taken). dropped counts entries that stood for no claimable
+-- KEYS[15] asynq:{q}:archived        KEYS[16] perdure:{q}:tenants      KEYS[17] perdure:{q}:turns
+-- KEYS[18] perdure:{q}:turn: (the prefix: which tenants are met is only known here)   KEYS[19] perdure:{q}:queued
+-- ARGV[1] owner   ARGV[2] the owner's sequence number of this call   ARGV[3] most jobs to take; 0: none, a long queue that
+-- tenants share is sorted   ARGV[4] lease in seconds   ARGV[5] how much of a shared queue is looked at, in jobs
+-- Returns {now in ms, status, dropped, suspects, job, job, …}: status 'ok', 'empty' (took fewer than asked, or has sorted
+-- all), 'paused' or 'fenced' (the owner was declared dead; nothing was taken). dropped counts entries that stood for no claimable
 -- job; suspects counts jobs that were parked to be run by `isolate`: two workers have died while they ran and no step was
 -- recorded between, or a process that ran nothing else has. A job is {key, token, pending since (ns) or '', field, value, …}: its hash as it now is.
 -- A reply that is lost leaves jobs owned and unknown: the owner finds them by `holdings` and hands them back.
@@ -21,73 +24,267 @@ local function replayed(task, key)
   decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job')
 end
 
+-- resumed notes that asynq's "run now" has sent a paused job back.
+local function resumed(task, key)
+  redis.call('ZREM', KEYS[8], key)
+  redis.call('HDEL', task, 'p:wait', 'p:hold', 'p:back')
+  decision(KEYS[10], 'resume', key, 'asynq', 'run now was asked for a paused job')
+end
+
 if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced', 0, 0} end
 if redis.call('EXISTS', KEYS[2]) == 1 then return {now_ms, 'paused', 0, 0} end
 
 local reply, taken, dropped, parked, kept, most = {now_ms, 'ok', 0, 0}, 0, 0, 0, 0, tonumber(ARGV[3])
-while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
-  local heads = redis.call('LRANGE', KEYS[1], taken - most, -1) -- the head of the queue is the right end
-  if #heads < most - taken then reply[2] = 'empty' end
-  local number -- of tokens, taken for all of these at once
-  for i = #heads, 1, -1 do
-    local key = heads[i]
-    local task = KEYS[11] .. key
-    local had = redis.pcall('HMGET', task, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:inc', 'pending_since',
-      'p:due', 'p:row', 'p:icr', 'p:hold', 'p:erased')
-    if not had[1] or had[2] then
-      -- No job behind the entry (or, of another type, none of ours), or a second entry of a running one.
-      redis.call('RPOP', KEYS[1])
-      dropped = dropped + 1
-    elseif had[3] then
-      -- An ended job was sent back by asynq's "run now": its result stands.
-      redis.call('RPOP', KEYS[1])
-      redis.call('ZADD', KEYS[5], had[3], key)
-      redis.call('HSET', task, 'state', 'completed')
-      decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands')
-      dropped = dropped + 1
-    elseif had[4] and had[13] then
-      redis.call('RPOP', KEYS[1])
-      redis.call('ZADD', KEYS[15], now, key)
-      redis.call('HSET', task, 'state', 'archived')
-      decision(KEYS[10], 'run refused', key, 'asynq', 'its payload was erased; it needs another one')
-      dropped = dropped + 1
-    elseif had[12] and not had[5] then
-      -- An operator has paused it while it ran, or while it waited for something else.
-      redis.call('RPOP', KEYS[1])
-      if had[4] then replayed(task, key) end
-      keep(task, key, had[1], had[12], '', KEYS[12], KEYS[8], now_ms)
-      kept = kept + 1
-    elseif had[11] or tonumber(had[10] or 0) >= 2 then
-      redis.call('RPOP', KEYS[1])
-      if had[4] then replayed(task, key) end
-      suspected(task, key, had[1], KEYS[12], KEYS[8], KEYS[13], now_ms, now_ms)
-      parked = parked + 1
+
+-- look reads what decides about a job.
+local function look(task)
+  return redis.pcall('HMGET', task, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:inc', 'pending_since',
+    'p:due', 'p:row', 'p:icr', 'p:hold', 'p:erased', 'p:pn', 'p:undo')
+end
+
+-- aside puts an entry of the queue that is not to be run where it belongs, and says whether it was one. The caller takes
+-- it off the queue.
+local function aside(task, key, had)
+  if not had[1] or had[2] then
+    -- No job behind the entry (or, of another type, none of ours), or a second entry of a running one.
+    dropped = dropped + 1
+    return true
+  elseif had[3] then
+    -- An ended job was sent back by asynq's "run now": its result stands.
+    redis.call('ZADD', KEYS[5], had[3], key)
+    redis.call('HSET', task, 'state', 'completed')
+    decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands')
+    dropped = dropped + 1
+    return true
+  elseif had[4] and had[13] then
+    redis.call('ZADD', KEYS[15], now, key)
+    redis.call('HSET', task, 'state', 'archived')
+    decision(KEYS[10], 'run refused', key, 'asynq', 'its payload was erased; it needs another one')
+    dropped = dropped + 1
+    return true
+  elseif had[12] and not had[5] then
+    -- An operator has paused it while it ran, or while it waited for something else.
+    if had[4] then replayed(task, key) end
+    keep(task, key, had[1], had[12], '', KEYS[12], KEYS[8], now_ms)
+    kept = kept + 1
+    return true
+  elseif had[11] or tonumber(had[10] or 0) >= 2 then
+    if had[4] then replayed(task, key) end
+    if had[5] then redis.call('ZREM', KEYS[19], key) end
+    suspected(task, key, had[1], KEYS[12], KEYS[8], KEYS[13], now_ms, now_ms)
+    parked = parked + 1
+    return true
+  end
+  return false
+end
+
+-- begin gives a job to the owner. The caller has taken it off where it was, and put it on the active list.
+local function begin(task, key, had, number)
+  local token = number .. '-' .. ARGV[1] .. '-' .. ARGV[2]
+  local run, incarnation = tonumber(had[6] or 0) + 1, had[7] or token
+  if had[4] then replayed(task, key) end
+  if had[5] then
+    local tenant = turn_of(had[5])
+    if tenant then
+      redis.call('ZREM', KEYS[19], key)
+      had[1] = unshown(had[1], turn_text(tenant))
+      redis.call('HSET', task, 'msg', had[1])
+      redis.call('HDEL', task, 'p:wait', 'p:due')
     else
-      redis.call('RPOPLPUSH', KEYS[1], KEYS[3])
-      number = (number or redis.call('INCRBY', KEYS[6], i) - i) + 1
-      local token = number .. '-' .. ARGV[1] .. '-' .. ARGV[2]
-      local run, incarnation = tonumber(had[6] or 0) + 1, had[7] or token
-      if had[4] then replayed(task, key) end
-      if had[5] then
-        redis.call('ZREM', KEYS[8], key)
-        redis.call('HDEL', task, 'p:wait', 'p:hold', 'p:back')
-        decision(KEYS[10], 'resume', key, 'asynq', 'run now was asked for a paused job')
-      end
-      redis.call('HSET', task, 'state', 'active', 'p:tok', token, 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation)
-      -- A time that the job waited for stays behind when "run now" ends the wait.
-      if had[6] or had[8] then redis.call('HDEL', task, 'pending_since', 'p:due') end
-      redis.call('ZADD', KEYS[4], now + tonumber(ARGV[4]), key)
-      redis.call('HSET', KEYS[7], key, token)
-      -- The first execution of a job finds nothing recorded but what is known here.
-      local job = {'msg', had[1], 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation}
-      if had[6] then job = redis.call('HGETALL', task) end
-      table.insert(job, 1, had[8] or '')
-      table.insert(job, 1, token)
-      table.insert(job, 1, key)
-      reply[#reply + 1] = job
-      taken = taken + 1
+      resumed(task, key)
     end
   end
+  redis.call('HSET', task, 'state', 'active', 'p:tok', token, 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation)
+  -- A time that the job waited for stays behind when "run now" ends the wait.
+  if had[6] or had[8] then redis.call('HDEL', task, 'pending_since', 'p:due') end
+  redis.call('ZADD', KEYS[4], now + tonumber(ARGV[4]), key)
+  redis.call('HSET', KEYS[7], key, token)
+  -- The first execution of a job finds nothing recorded but what is known here.
+  local job = {'msg', had[1], 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation}
+  if had[6] then job = redis.call('HGETALL', task) end
+  table.insert(job, 1, had[8] or '')
+  table.insert(job, 1, token)
+  table.insert(job, 1, key)
+  reply[#reply + 1] = job
+  taken = taken + 1
+end
+
+-- in_order takes jobs as they stand in the queue, the oldest first.
+local function in_order()
+  while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
+    local heads = redis.call('LRANGE', KEYS[1], taken - most, -1) -- the head of the queue is the right end
+    if #heads < most - taken then reply[2] = 'empty' end
+    local number -- of tokens, taken for all of these at once
+    for i = #heads, 1, -1 do
+      local key = heads[i]
+      local task = KEYS[11] .. key
+      local had = look(task)
+      if aside(task, key, had) then
+        redis.call('RPOP', KEYS[1])
+      else
+        redis.call('RPOPLPUSH', KEYS[1], KEYS[3])
+        number = (number or redis.call('INCRBY', KEYS[6], i) - i) + 1
+        begin(task, key, had, number)
+      end
+    end
+  end
+end
+
+-- in_turn takes jobs of a queue that tenants share. Those that stand in the queue are looked at, up to a bound, and sorted:
+-- each tenant has a list of the jobs that wait their turn, in order, and stands in KEYS[17] by its round. Who has the
+-- lowest is next, and has a higher one then. A job that waits is on no list of asynq's but the retry set, and an entry of
+-- a tenant's list whose job does not wait for it any more counts for nothing.
+-- The last of what would wait stays in the queue: while jobs wait it is not empty, so whoever waits for work finds some.
+local function in_turn(bound)
+  local lines, tenants, looked, popped, bytes, seen = {}, {}, 0, 0, 0, {}
+
+  -- line returns what a tenant has among the jobs looked at: first are those that go before what waits of it already.
+  local function line(tenant)
+    if not lines[tenant] then
+      lines[tenant] = {first = {}, last = {}, at = {first = 1, last = 1}}
+      tenants[#tenants + 1] = tenant
+    end
+    return lines[tenant]
+  end
+
+  -- meet looks at what stands in the queue, and takes it off.
+  local function meet()
+    local heads = redis.call('LRANGE', KEYS[1], -bound, -1)
+    for i = #heads, 1, -1 do
+      if bytes > 4194304 then break end
+      looked = looked + 1
+      local key = heads[i]
+      local task = KEYS[11] .. key
+      local had = look(task)
+      if seen[key] then
+        dropped = dropped + 1
+      elseif not aside(task, key, had) then
+        seen[key], bytes = true, bytes + #had[1]
+        if had[4] then replayed(task, key); had[4] = false end
+        local waited = turn_of(had[5])
+        local early = had[5] or had[15] or had[6] and not had[8] -- asked for, sent back to undo, or handed back
+        if waited then redis.call('ZREM', KEYS[19], key) elseif had[5] then resumed(task, key); had[5] = false end
+        local tenant = waited or tenant_of(had[1])
+        local own = line(tenant)[early and 'first' or 'last']
+        own[#own + 1] = {key = key, task = task, had = had, number = looked}
+      end
+    end
+    if looked > 0 then redis.call('LTRIM', KEYS[1], 0, -looked - 1) end
+    local lowest = redis.call('ZRANGE', KEYS[17], 0, 0, 'WITHSCORES')[2] or 0
+    for _, tenant in ipairs(tenants) do redis.call('ZADD', KEYS[17], 'NX', lowest, tenant) end
+  end
+
+  -- met returns the next of a tenant's jobs that were looked at.
+  local function met(tenant, which)
+    local own = lines[tenant]
+    local job = own and own[which][own.at[which]]
+    if job then own.at[which] = own.at[which] + 1 end
+    return job
+  end
+
+  -- waiting takes a job off a tenant's list, from its 'LPOP' or 'RPOP' end, and off the retry set.
+  local function waiting(tenant, pop)
+    while popped < 500 do
+      local entry = redis.call(pop, KEYS[18] .. tenant)
+      if not entry then return nil end
+      popped = popped + 1
+      local since, key = string.match(entry, '^(%d+ %d+) (.*)$')
+      local task = KEYS[11] .. (key or '')
+      local had = look(task)
+      if had[1] and had[5] == since .. ' turn ' .. tenant and redis.call('ZREM', KEYS[12], key) == 1 then
+        return {key = key, task = task, had = had}
+      end
+    end
+  end
+
+  -- turn takes the next job of the tenant whose turn it is.
+  local function turn()
+    while popped < 500 do
+      local tenant = redis.call('ZRANGE', KEYS[17], 0, 0)[1]
+      if not tenant then return nil end
+      local job = met(tenant, 'first') or waiting(tenant, 'LPOP') or popped < 500 and met(tenant, 'last')
+      if job then return job, tenant end
+      if popped < 500 then redis.call('ZREM', KEYS[17], tenant) end
+    end
+  end
+
+  -- wait has a job wait its turn. To asynq it is a retry in a day: it looks for itself then.
+  local function wait(job, tenant, push)
+    local due, number = now_ms + 86400000, tonumber(job.had[14] or 0) + 1
+    local since = string.format('%d %.0f', number, now_ms)
+    redis.call('ZADD', KEYS[12], math.floor(due / 1000), job.key)
+    redis.call('ZADD', KEYS[19], now_ms, job.key)
+    redis.call('HSET', job.task, 'msg', shown(job.had[1], turn_text(tenant)), 'state', 'retry', 'p:due', due, 'p:pn', number,
+      'p:wait', since .. ' turn ' .. tenant)
+    redis.call(push, KEYS[18] .. tenant, since .. ' ' .. job.key)
+  end
+
+  -- stays returns the one that stays in the queue when no others are there: the last of those that were looked at, so that
+  -- none of its tenant's stands behind it; where all of them go first, the first of these.
+  local function stays()
+    if redis.call('EXISTS', KEYS[1]) == 1 then return nil end
+    local last, first
+    for _, own in pairs(lines) do
+      local l, f = own.last[math.max(#own.last, own.at.last)], own.first[own.at.first]
+      if l and (not last or l.number > last.number) then last = l end
+      if f and (not first or f.number < first.number) then first = f end
+    end
+    return last or first
+  end
+
+  -- sort has those wait that were looked at and are not taken.
+  local function sort()
+    local stay = stays()
+    if stay then redis.call('RPUSH', KEYS[1], stay.key) end
+    for _, tenant in ipairs(tenants) do
+      local own = lines[tenant]
+      for i = #own.first, own.at.first, -1 do
+        if own.first[i] ~= stay then wait(own.first[i], tenant, 'LPUSH') end
+      end
+      for i = own.at.last, #own.last do
+        if own.last[i] ~= stay then wait(own.last[i], tenant, 'RPUSH') end
+      end
+    end
+  end
+
+  -- beckon sends the last of those that wait back to a queue that has become empty.
+  local function beckon()
+    while popped < 500 and redis.call('EXISTS', KEYS[1]) == 0 do
+      local tenant = redis.call('ZRANGE', KEYS[17], 0, 0)[1]
+      if not tenant then return end
+      local job = waiting(tenant, 'RPOP')
+      if job then
+        redis.call('ZREM', KEYS[19], job.key)
+        redis.call('HDEL', job.task, 'p:due', 'p:wait')
+        redis.call('HSET', job.task, 'msg', unshown(job.had[1], turn_text(tenant)), 'state', 'pending')
+        redis.call('RPUSH', KEYS[1], job.key)
+      elseif popped < 500 then
+        redis.call('ZREM', KEYS[17], tenant)
+      end
+    end
+  end
+
+  if most > 0 or redis.call('LLEN', KEYS[1]) > bound then meet() end
+  while taken < most do
+    local job, tenant = turn()
+    if not job then break end
+    redis.call('LPUSH', KEYS[3], job.key)
+    redis.call('ZINCRBY', KEYS[17], 1, tenant)
+    begin(job.task, job.key, job.had, redis.call('INCR', KEYS[6]))
+  end
+  sort()
+  beckon()
+  if most == 0 then
+    if redis.call('LLEN', KEYS[1]) <= bound then reply[2] = 'empty' end
+  elseif taken < most and redis.call('EXISTS', KEYS[1], KEYS[17]) == 0 then
+    reply[2] = 'empty'
+  end
+end
+
+if redis.call('SCARD', KEYS[16]) >= 2 and (most == 0 or redis.call('EXISTS', KEYS[17]) == 1 or redis.call('LLEN', KEYS[1]) > most) then
+  in_turn(tonumber(ARGV[5]))
+else
+  in_order()
 end
 reply[3], reply[4] = dropped, parked
 return reply
