@@ -66,11 +66,19 @@ func (m *turnsMachine) claim(t *rapid.T) {
 	if n := len(batch.Deliveries); n > most || n == 0 && before > 0 || n < most && batch.Emptied != (n == before) || batch.Dropped > 0 {
 		t.Fatalf("claimed %v of %d, most %d: %+v", keysOf(batch), before, most, batch)
 	}
+	m.beacon(t)
 	for _, d := range batch.Deliveries {
 		m.took(t, d)
 	}
 	for _, d := range batch.Deliveries {
 		m.settle(t, d)
+	}
+}
+
+// beacon finds the queue not to be empty while jobs wait.
+func (m *turnsMachine) beacon(t *rapid.T) {
+	if pending, waiting := m.f.pending(), m.f.rdb.ZCard(m.f.ctx, retryKey("q")).Val(); waiting > 0 && len(pending) == 0 {
+		t.Fatalf("the queue is empty, and %d wait", waiting)
 	}
 }
 
@@ -146,6 +154,7 @@ func (m *turnsMachine) promote(t *rapid.T) {
 func (m *turnsMachine) sort(t *rapid.T) {
 	_, err := m.f.claim(m.f.ctx, "q", "", 0, m.look)
 	want(t, "sort", err, nil)
+	m.beacon(t)
 }
 
 func (m *turnsMachine) check(t *rapid.T) {
@@ -167,9 +176,9 @@ func (m *turnsMachine) check(t *rapid.T) {
 		t.Fatalf("%d wait, the index has %d; %d run", len(retries.Val()), queued.Val(), active.Val())
 	}
 	for tenant, n := range m.taken {
-		for other, of := range m.taken {
-			if n > of+2 && m.look == maxSorted && len(m.left[tenant]) > 0 && len(m.left[other]) > 0 {
-				t.Fatalf("%s has had %d turns, %s %d", tenant, n, other, of)
+		for _, other := range turnTenants {
+			if of := m.taken[other]; n > of+2 && m.look == maxSorted && len(m.left[tenant]) > 0 && len(m.left[other]) > 0 {
+				t.Fatalf("%s has had %d turns, %s %d", tenant, n, other, m.taken[other])
 			}
 		}
 	}
