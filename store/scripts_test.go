@@ -299,7 +299,7 @@ func otherCases() []scriptCase {
 }
 
 func allCases() []scriptCase {
-	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), undoCases(), childCases(), scheduleCases(), deadCases())
+	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), undoCases(), childCases(), scheduleCases(), deadCases(), turnCases())
 }
 
 // TestScripts runs each script into each of its answers, and compares the whole
@@ -337,7 +337,7 @@ func answer(reply any) int64 {
 }
 
 func changesWanted(name string) string {
-	for _, block := range strings.Split(strings.Join([]string{scriptChanges, childChanges, scheduleChanges}, "\n\n"), "\n\n") {
+	for _, block := range strings.Split(strings.Join([]string{scriptChanges, childChanges, scheduleChanges, turnChanges}, "\n\n"), "\n\n") {
 		if block = strings.TrimSpace(block); strings.SplitN(block, "\n", 2)[0] == name {
 			return block
 		}
