@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/internal/redistest"
@@ -423,5 +424,74 @@ func TestTheListsAreLost(t *testing.T) {
 			f.wantClaimed(9, "b1", "a2", "a3")
 			f.wantClean()
 		})
+	}
+}
+
+// TestEntriesWithoutAJobInASharedQueue are dropped, and hold nobody up.
+func TestEntriesWithoutAJobInASharedQueue(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.of("b", 1)
+	f.of("a", 3)
+	for i := range 150 {
+		f.rdb.RPush(f.ctx, pendingKey("q"), fmt.Sprint("gone:", i))
+	}
+	f.rdb.RPush(f.ctx, pendingKey("q"), "a1", "a1")
+	f.rdb.Set(f.ctx, taskKey("q", "gone:3"), "no job", 0)
+	batch, err := f.Claim(f.ctx, "q", "o", 3)
+	f.ok(err)
+	if !slices.Equal(keysOf(batch), []string{"a1", "b1", "a2"}) || batch.Dropped != 152 {
+		t.Errorf("claimed %v, dropped %d", keysOf(batch), batch.Dropped)
+	}
+}
+
+// TestWhatIsNotToRunInASharedQueue goes where it belongs, and what people have asked for
+// goes first.
+func TestWhatIsNotToRunInASharedQueue(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.settle(f.running("completed"), delivery.Complete)
+	f.quarantined("dead")
+	f.settle(f.running("paused"), delivery.Pause)
+	f.suspectNow("suspect")
+	f.of("b", 2)
+	f.of("a", 2)
+	f.due("suspect")
+	_, err := f.Promote(f.ctx, "q")
+	f.ok(err)
+	for _, key := range []string{"completed", "dead", "paused"} {
+		f.ok(f.inspector().RunTask("q", key))
+	}
+	batch, err := f.Claim(f.ctx, "q", "o", 4)
+	f.ok(err)
+	if !slices.Equal(keysOf(batch), []string{"dead", "paused", "a1", "b1"}) || batch.Suspects != 1 || batch.Dropped != 1 {
+		t.Errorf("claimed %v: %+v", keysOf(batch), batch)
+	}
+	f.wantDecisions("quarantine dead by perdure: exhausted", "run refused completed by asynq: the job has ended; its result stands",
+		"replay dead by asynq: run now was asked for a quarantined job", "resume paused by asynq: run now was asked for a paused job")
+	if suspect, err := f.Get(f.ctx, "q", "suspect"); err != nil || suspect.State != jobs.StatePaused || suspect.WaitingOn.Type != "isolation" {
+		t.Errorf("suspect %+v, %v", suspect, err)
+	}
+	f.wantClean()
+}
+
+// TestManyAreGone of those that waited their turn: a call passes over some, and says
+// that there is more.
+func TestManyAreGone(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.of("b", 1)
+	f.wantClaimed(1, "b1")
+	for i := range 700 {
+		f.rdb.RPush(f.ctx, turnKey("q", "a"), fmt.Sprint("1 1700000000000 gone:", i))
+	}
+	f.rdb.ZAdd(f.ctx, turnsKey("q"), redis.Z{Member: "a"})
+	f.of("a", 1)
+	for call, want := range []string{"[] false", "[a1] true"} {
+		batch, err := f.Claim(f.ctx, "q", "o", 2)
+		f.ok(err)
+		if got := fmt.Sprint(keysOf(batch), " ", batch.Emptied); got != want {
+			t.Errorf("call %d: %s, want %s", call, got, want)
+		}
 	}
 }

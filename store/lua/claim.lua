@@ -24,119 +24,28 @@ local function replayed(task, key)
   decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job')
 end
 
--- resumed notes that asynq's "run now" has sent a paused job back.
-local function resumed(task, key)
-  redis.call('ZREM', KEYS[8], key)
-  redis.call('HDEL', task, 'p:wait', 'p:hold', 'p:back')
-  decision(KEYS[10], 'resume', key, 'asynq', 'run now was asked for a paused job')
+-- waited ends that a job waits its turn, and returns its message without the word of it.
+local function waited(task, key, msg, tenant)
+  msg = unshown(msg, turn_text(tenant))
+  redis.call('ZREM', KEYS[19], key)
+  redis.call('HSET', task, 'msg', msg)
+  redis.call('HDEL', task, 'p:wait', 'p:due')
+  return msg
 end
 
 if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced', 0, 0} end
 if redis.call('EXISTS', KEYS[2]) == 1 then return {now_ms, 'paused', 0, 0} end
 
-local reply, taken, dropped, parked, kept, most = {now_ms, 'ok', 0, 0}, 0, 0, 0, 0, tonumber(ARGV[3])
-
--- look reads what decides about a job.
-local function look(task)
-  return redis.pcall('HMGET', task, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:inc', 'pending_since',
-    'p:due', 'p:row', 'p:icr', 'p:hold', 'p:erased', 'p:pn', 'p:undo')
-end
-
--- aside puts an entry of the queue that is not to be run where it belongs, and says whether it was one. The caller takes
--- it off the queue.
-local function aside(task, key, had)
-  if not had[1] or had[2] then
-    -- No job behind the entry (or, of another type, none of ours), or a second entry of a running one.
-    dropped = dropped + 1
-    return true
-  elseif had[3] then
-    -- An ended job was sent back by asynq's "run now": its result stands.
-    redis.call('ZADD', KEYS[5], had[3], key)
-    redis.call('HSET', task, 'state', 'completed')
-    decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands')
-    dropped = dropped + 1
-    return true
-  elseif had[4] and had[13] then
-    redis.call('ZADD', KEYS[15], now, key)
-    redis.call('HSET', task, 'state', 'archived')
-    decision(KEYS[10], 'run refused', key, 'asynq', 'its payload was erased; it needs another one')
-    dropped = dropped + 1
-    return true
-  elseif had[12] and not had[5] then
-    -- An operator has paused it while it ran, or while it waited for something else.
-    if had[4] then replayed(task, key) end
-    keep(task, key, had[1], had[12], '', KEYS[12], KEYS[8], now_ms)
-    kept = kept + 1
-    return true
-  elseif had[11] or tonumber(had[10] or 0) >= 2 then
-    if had[4] then replayed(task, key) end
-    if had[5] then redis.call('ZREM', KEYS[19], key) end
-    suspected(task, key, had[1], KEYS[12], KEYS[8], KEYS[13], now_ms, now_ms)
-    parked = parked + 1
-    return true
-  end
-  return false
-end
-
--- begin gives a job to the owner. The caller has taken it off where it was, and put it on the active list.
-local function begin(task, key, had, number)
-  local token = number .. '-' .. ARGV[1] .. '-' .. ARGV[2]
-  local run, incarnation = tonumber(had[6] or 0) + 1, had[7] or token
-  if had[4] then replayed(task, key) end
-  if had[5] then
-    local tenant = turn_of(had[5])
-    if tenant then
-      redis.call('ZREM', KEYS[19], key)
-      had[1] = unshown(had[1], turn_text(tenant))
-      redis.call('HSET', task, 'msg', had[1])
-      redis.call('HDEL', task, 'p:wait', 'p:due')
-    else
-      resumed(task, key)
-    end
-  end
-  redis.call('HSET', task, 'state', 'active', 'p:tok', token, 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation)
-  -- A time that the job waited for stays behind when "run now" ends the wait.
-  if had[6] or had[8] then redis.call('HDEL', task, 'pending_since', 'p:due') end
-  redis.call('ZADD', KEYS[4], now + tonumber(ARGV[4]), key)
-  redis.call('HSET', KEYS[7], key, token)
-  -- The first execution of a job finds nothing recorded but what is known here.
-  local job = {'msg', had[1], 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation}
-  if had[6] then job = redis.call('HGETALL', task) end
-  table.insert(job, 1, had[8] or '')
-  table.insert(job, 1, token)
-  table.insert(job, 1, key)
-  reply[#reply + 1] = job
-  taken = taken + 1
-end
-
--- in_order takes jobs as they stand in the queue, the oldest first.
-local function in_order()
-  while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
-    local heads = redis.call('LRANGE', KEYS[1], taken - most, -1) -- the head of the queue is the right end
-    if #heads < most - taken then reply[2] = 'empty' end
-    local number -- of tokens, taken for all of these at once
-    for i = #heads, 1, -1 do
-      local key = heads[i]
-      local task = KEYS[11] .. key
-      local had = look(task)
-      if aside(task, key, had) then
-        redis.call('RPOP', KEYS[1])
-      else
-        redis.call('RPOPLPUSH', KEYS[1], KEYS[3])
-        number = (number or redis.call('INCRBY', KEYS[6], i) - i) + 1
-        begin(task, key, had, number)
-      end
-    end
-  end
-end
-
--- in_turn takes jobs of a queue that tenants share. Those that stand in the queue are looked at, up to a bound, and sorted:
--- each tenant has a list of the jobs that wait their turn, in order, and stands in KEYS[17] by its round. Who has the
--- lowest is next, and has a higher one then. A job that waits is on no list of asynq's but the retry set, and an entry of
--- a tenant's list whose job does not wait for it any more counts for nothing.
--- The last of what would wait stays in the queue: while jobs wait it is not empty, so whoever waits for work finds some.
-local function in_turn(bound)
-  local lines, tenants, looked, popped, bytes, seen = {}, {}, 0, 0, 0, {}
+local reply, taken, dropped, parked, kept, most, gone = {now_ms, 'ok', 0, 0}, 0, 0, 0, 0, tonumber(ARGV[3]), 0
+-- Of a queue that tenants share, those that stand in the queue are looked at, up to a bound, and sorted: each tenant has a
+-- list of the jobs that wait their turn, in order, and stands in KEYS[17] by its round. Whose round is the lowest is next,
+-- and has a higher one then. Those whose turn it is are put to the head of the queue, to be taken from there as of any
+-- other queue; the others wait. A job that waits is in asynq's retry set alone, and an entry of a tenant's list counts for
+-- nothing when its job does not wait for it any more.
+-- The last of what would wait stays in the queue: while jobs wait it is not empty, so whoever looks for work finds some.
+local bound = tonumber(ARGV[5])
+if redis.call('SCARD', KEYS[16]) >= 2 and (redis.call('EXISTS', KEYS[17]) == 1 or redis.call('LLEN', KEYS[1]) > (most == 0 and bound or most)) then
+  local lines, tenants, asked, mine, wanted, popped, seen = {}, {}, {}, {}, most, 0, {}
 
   -- line returns what a tenant has among the jobs looked at: first are those that go before what waits of it already.
   local function line(tenant)
@@ -147,27 +56,31 @@ local function in_turn(bound)
     return lines[tenant]
   end
 
-  -- meet looks at what stands in the queue, and takes it off.
+  -- meet takes jobs off the queue and puts each into its line. What people have asked for goes first of all, and so does
+  -- what is not to run.
   local function meet()
     local heads = redis.call('LRANGE', KEYS[1], -bound, -1)
+    local looked, bytes = 0, 0
     for i = #heads, 1, -1 do
-      if bytes > 4194304 then break end
+      if bytes > 4194304 or #asked == 90 then break end
       looked = looked + 1
       local key = heads[i]
-      local task = KEYS[11] .. key
-      local had = look(task)
-      if seen[key] then
-        dropped = dropped + 1
-      elseif not aside(task, key, had) then
-        seen[key], bytes = true, bytes + #had[1]
-        if had[4] then replayed(task, key); had[4] = false end
-        local waited = turn_of(had[5])
-        local early = had[5] or had[15] or had[6] and not had[8] -- asked for, sent back to undo, or handed back
-        if waited then redis.call('ZREM', KEYS[19], key) elseif had[5] then resumed(task, key); had[5] = false end
-        local tenant = waited or tenant_of(had[1])
-        local own = line(tenant)[early and 'first' or 'last']
-        own[#own + 1] = {key = key, task = task, had = had, number = looked}
+      local had = redis.pcall('HMGET', KEYS[11] .. key, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:hold', 'pending_since',
+        'p:undo', 'p:row', 'p:icr', 'p:erased', 'p:pn')
+      local turn = turn_of(had[5])
+      local aside = had[3] or had[4] and had[12] or had[7] and not had[5] or had[11] or tonumber(had[10] or 0) >= 2
+      if not had[1] or had[2] or seen[key] then
+        gone = gone + 1
+      elseif aside or had[4] or had[5] and not turn then
+        asked[#asked + 1] = key
+        if not aside then wanted = wanted - 1 end
+      else
+        local early = turn or had[9] or had[6] and not had[8] -- it has waited, or was sent back: to undo, or by a worker
+        local own = line(turn or tenant_of(had[1]))[early and 'first' or 'last']
+        own[#own + 1] = {key = key, msg = had[1], pn = had[13], number = looked}
+        if turn then redis.call('ZREM', KEYS[19], key) end
       end
+      seen[key], bytes = true, bytes + #(had[1] or '')
     end
     if looked > 0 then redis.call('LTRIM', KEYS[1], 0, -looked - 1) end
     local lowest = redis.call('ZRANGE', KEYS[17], 0, 0, 'WITHSCORES')[2] or 0
@@ -179,7 +92,7 @@ local function in_turn(bound)
     local own = lines[tenant]
     local job = own and own[which][own.at[which]]
     if job then own.at[which] = own.at[which] + 1 end
-    return job
+    return job and job.key
   end
 
   -- waiting takes a job off a tenant's list, from its 'LPOP' or 'RPOP' end, and off the retry set.
@@ -189,32 +102,35 @@ local function in_turn(bound)
       if not entry then return nil end
       popped = popped + 1
       local since, key = string.match(entry, '^(%d+ %d+) (.*)$')
-      local task = KEYS[11] .. (key or '')
-      local had = look(task)
-      if had[1] and had[5] == since .. ' turn ' .. tenant and redis.call('ZREM', KEYS[12], key) == 1 then
-        return {key = key, task = task, had = had}
+      local had = redis.pcall('HMGET', KEYS[11] .. (key or ''), 'p:wait') -- of what is no job by now there is none
+      if had[1] and had[1] == since .. ' turn ' .. tenant and redis.call('ZREM', KEYS[12], key) == 1 then
+        redis.call('HSET', KEYS[11] .. key, 'state', 'pending')
+        return key
       end
     end
   end
 
-  -- turn takes the next job of the tenant whose turn it is.
-  local function turn()
+  -- choose takes the next job of the tenant whose turn it is.
+  local function choose()
     while popped < 500 do
       local tenant = redis.call('ZRANGE', KEYS[17], 0, 0)[1]
       if not tenant then return nil end
-      local job = met(tenant, 'first') or waiting(tenant, 'LPOP') or popped < 500 and met(tenant, 'last')
-      if job then return job, tenant end
+      local key = met(tenant, 'first') or waiting(tenant, 'LPOP') or popped < 500 and met(tenant, 'last')
+      if key then
+        redis.call('ZINCRBY', KEYS[17], 1, tenant)
+        return key
+      end
       if popped < 500 then redis.call('ZREM', KEYS[17], tenant) end
     end
   end
 
   -- wait has a job wait its turn. To asynq it is a retry in a day: it looks for itself then.
   local function wait(job, tenant, push)
-    local due, number = now_ms + 86400000, tonumber(job.had[14] or 0) + 1
+    local due, number = now_ms + 86400000, tonumber(job.pn or 0) + 1
     local since = string.format('%d %.0f', number, now_ms)
     redis.call('ZADD', KEYS[12], math.floor(due / 1000), job.key)
     redis.call('ZADD', KEYS[19], now_ms, job.key)
-    redis.call('HSET', job.task, 'msg', shown(job.had[1], turn_text(tenant)), 'state', 'retry', 'p:due', due, 'p:pn', number,
+    redis.call('HSET', KEYS[11] .. job.key, 'msg', shown(job.msg, turn_text(tenant)), 'state', 'retry', 'p:due', due, 'p:pn', number,
       'p:wait', since .. ' turn ' .. tenant)
     redis.call(push, KEYS[18] .. tenant, since .. ' ' .. job.key)
   end
@@ -232,7 +148,7 @@ local function in_turn(bound)
     return last or first
   end
 
-  -- sort has those wait that were looked at and are not taken.
+  -- sort has those wait that were looked at and are not chosen.
   local function sort()
     local stay = stays()
     if stay then redis.call('RPUSH', KEYS[1], stay.key) end
@@ -247,17 +163,16 @@ local function in_turn(bound)
     end
   end
 
-  -- beckon sends the last of those that wait back to a queue that has become empty.
+  -- beckon sends the last of those that wait back to a queue that is empty.
   local function beckon()
     while popped < 500 and redis.call('EXISTS', KEYS[1]) == 0 do
       local tenant = redis.call('ZRANGE', KEYS[17], 0, 0)[1]
       if not tenant then return end
-      local job = waiting(tenant, 'RPOP')
-      if job then
-        redis.call('ZREM', KEYS[19], job.key)
-        redis.call('HDEL', job.task, 'p:due', 'p:wait')
-        redis.call('HSET', job.task, 'msg', unshown(job.had[1], turn_text(tenant)), 'state', 'pending')
-        redis.call('RPUSH', KEYS[1], job.key)
+      local key = waiting(tenant, 'RPOP')
+      if key then
+        local task = KEYS[11] .. key
+        waited(task, key, redis.call('HGET', task, 'msg') or '', tenant)
+        redis.call('RPUSH', KEYS[1], key)
       elseif popped < 500 then
         redis.call('ZREM', KEYS[17], tenant)
       end
@@ -265,26 +180,85 @@ local function in_turn(bound)
   end
 
   if most > 0 or redis.call('LLEN', KEYS[1]) > bound then meet() end
-  while taken < most do
-    local job, tenant = turn()
-    if not job then break end
-    redis.call('LPUSH', KEYS[3], job.key)
-    redis.call('ZINCRBY', KEYS[17], 1, tenant)
-    begin(job.task, job.key, job.had, redis.call('INCR', KEYS[6]))
+  while #mine < wanted do
+    local key = choose()
+    if not key then break end
+    mine[#mine + 1] = key
   end
   sort()
   beckon()
-  if most == 0 then
-    if redis.call('LLEN', KEYS[1]) <= bound then reply[2] = 'empty' end
-  elseif taken < most and redis.call('EXISTS', KEYS[1], KEYS[17]) == 0 then
-    reply[2] = 'empty'
-  end
+  for i = #mine, 1, -1 do redis.call('RPUSH', KEYS[1], mine[i]) end
+  for i = #asked, 1, -1 do redis.call('RPUSH', KEYS[1], asked[i]) end
+  if most == 0 and redis.call('LLEN', KEYS[1]) <= bound then reply[2] = 'empty' end
+  if #mine < wanted and popped == 500 then most = most - wanted + #mine end -- there is more: the next call goes on
 end
 
-if redis.call('SCARD', KEYS[16]) >= 2 and (most == 0 or redis.call('EXISTS', KEYS[17]) == 1 or redis.call('LLEN', KEYS[1]) > most) then
-  in_turn(tonumber(ARGV[5]))
-else
-  in_order()
+while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
+  local heads = redis.call('LRANGE', KEYS[1], taken - most, -1) -- the head of the queue is the right end
+  if #heads < most - taken then reply[2] = 'empty' end
+  local number -- of tokens, taken for all of these at once
+  for i = #heads, 1, -1 do
+    local key = heads[i]
+    local task = KEYS[11] .. key
+    local had = redis.pcall('HMGET', task, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:inc', 'pending_since',
+      'p:due', 'p:row', 'p:icr', 'p:hold', 'p:erased')
+    if not had[1] or had[2] then
+      -- No job behind the entry (or, of another type, none of ours), or a second entry of a running one.
+      redis.call('RPOP', KEYS[1])
+      dropped = dropped + 1
+    elseif had[3] then
+      -- An ended job was sent back by asynq's "run now": its result stands.
+      redis.call('RPOP', KEYS[1])
+      redis.call('ZADD', KEYS[5], had[3], key)
+      redis.call('HSET', task, 'state', 'completed')
+      decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands')
+      dropped = dropped + 1
+    elseif had[4] and had[13] then
+      redis.call('RPOP', KEYS[1])
+      redis.call('ZADD', KEYS[15], now, key)
+      redis.call('HSET', task, 'state', 'archived')
+      decision(KEYS[10], 'run refused', key, 'asynq', 'its payload was erased; it needs another one')
+      dropped = dropped + 1
+    elseif had[12] and not had[5] then
+      -- An operator has paused it while it ran, or while it waited for something else.
+      redis.call('RPOP', KEYS[1])
+      if had[4] then replayed(task, key) end
+      keep(task, key, had[1], had[12], '', KEYS[12], KEYS[8], now_ms)
+      kept = kept + 1
+    elseif had[11] or tonumber(had[10] or 0) >= 2 then
+      redis.call('RPOP', KEYS[1])
+      if had[4] then replayed(task, key) end
+      if had[5] then redis.call('ZREM', KEYS[19], key) end
+      suspected(task, key, had[1], KEYS[12], KEYS[8], KEYS[13], now_ms, now_ms)
+      parked = parked + 1
+    else
+      redis.call('RPOPLPUSH', KEYS[1], KEYS[3])
+      number = (number or redis.call('INCRBY', KEYS[6], i) - i) + 1
+      local token = number .. '-' .. ARGV[1] .. '-' .. ARGV[2]
+      local run, incarnation = tonumber(had[6] or 0) + 1, had[7] or token
+      if had[4] then replayed(task, key) end
+      if had[5] and turn_of(had[5]) then
+        had[1] = waited(task, key, had[1], turn_of(had[5]))
+      elseif had[5] then
+        redis.call('ZREM', KEYS[8], key)
+        redis.call('HDEL', task, 'p:wait', 'p:hold', 'p:back')
+        decision(KEYS[10], 'resume', key, 'asynq', 'run now was asked for a paused job')
+      end
+      redis.call('HSET', task, 'state', 'active', 'p:tok', token, 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation)
+      -- A time that the job waited for stays behind when "run now" ends the wait.
+      if had[6] or had[8] then redis.call('HDEL', task, 'pending_since', 'p:due') end
+      redis.call('ZADD', KEYS[4], now + tonumber(ARGV[4]), key)
+      redis.call('HSET', KEYS[7], key, token)
+      -- The first execution of a job finds nothing recorded but what is known here.
+      local job = {'msg', had[1], 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation}
+      if had[6] then job = redis.call('HGETALL', task) end
+      table.insert(job, 1, had[8] or '')
+      table.insert(job, 1, token)
+      table.insert(job, 1, key)
+      reply[#reply + 1] = job
+      taken = taken + 1
+    end
+  end
 end
-reply[3], reply[4] = dropped, parked
+reply[3], reply[4] = dropped + gone, parked
 return reply
