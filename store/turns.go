@@ -32,17 +32,20 @@ func tenantOf(tenant string) string {
 // registerTenant notes that a tenant has jobs in a queue, once a process. A queue of
 // two is shared: its jobs are claimed in turn.
 func (s *Store) registerTenant(ctx context.Context, queue, tenant string) error {
-	all, _ := s.tenants.LoadOrStore(queue, &sync.Map{})
-	known, tenant := all.(*sync.Map), tenantOf(tenant)
+	all, ok := s.tenants.Load(queue)
+	if !ok {
+		all, _ = s.tenants.LoadOrStore(queue, &sync.Map{})
+	}
+	known := all.(*sync.Map)
 	if _, ok := known.Load(tenant); ok {
 		return nil
 	}
 	_, err := surely(ctx, func() (int64, error) {
-		added, err := s.rdb.SAdd(ctx, tenantsKey(queue), tenant).Result()
+		added, err := s.rdb.SAdd(ctx, tenantsKey(queue), tenantOf(tenant)).Result()
 		return added, unreachable(err)
 	})
 	if err != nil {
-		return fmt.Errorf("register tenant %s in queue %s: %w", tenant, queue, err)
+		return fmt.Errorf("register tenant %s in queue %s: %w", tenantOf(tenant), queue, err)
 	}
 	known.Store(tenant, true)
 	return nil

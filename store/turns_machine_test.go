@@ -22,7 +22,6 @@ type turnsMachine struct {
 	left    map[string][]string // by tenant, in order
 	touched map[string]bool
 	taken   map[string]int // since a tenant has had none left
-	claims  int
 }
 
 var turnTenants = []string{nobody, "a", "b", "c"}

@@ -495,3 +495,25 @@ func TestManyAreGone(t *testing.T) {
 		}
 	}
 }
+
+// TestASortThatCannotSortEnds: what people have asked for is not made to wait.
+func TestASortThatCannotSortEnds(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.of("b", 1)
+	f.of("a", 100)
+	f.claimAll("o")
+	h, err := f.Holdings(f.ctx, "q", "o")
+	f.ok(err)
+	for _, one := range h.Held {
+		f.ok(f.Settle(f.ctx, delivery.Delivery{Hold: one.Hold, Message: []byte(f.field(one.Key, "msg"))}, verdicts[delivery.Pause]))
+	}
+	_, err = f.inspector().RunAllRetryTasks("q")
+	f.ok(err)
+	batch, err := f.claim(f.ctx, "q", "", 0, 10)
+	f.ok(err)
+	if !batch.Emptied || len(f.pending()) != 101 {
+		t.Errorf("sorted %+v, %d pending", batch, len(f.pending()))
+	}
+	f.wantClean()
+}

@@ -43,9 +43,9 @@ local reply, taken, dropped, parked, kept, most, gone = {now_ms, 'ok', 0, 0}, 0,
 -- other queue; the others wait. A job that waits is in asynq's retry set alone, and an entry of a tenant's list counts for
 -- nothing when its job does not wait for it any more.
 -- The last of what would wait stays in the queue: while jobs wait it is not empty, so whoever looks for work finds some.
-local bound = tonumber(ARGV[5])
-if redis.call('SCARD', KEYS[16]) >= 2 and (redis.call('EXISTS', KEYS[17]) == 1 or redis.call('LLEN', KEYS[1]) > (most == 0 and bound or most)) then
-  local lines, tenants, asked, mine, wanted, popped, seen = {}, {}, {}, {}, most, 0, {}
+local bound, sorts = tonumber(ARGV[5]), ARGV[3] == '0'
+if redis.call('SCARD', KEYS[16]) >= 2 and (redis.call('EXISTS', KEYS[17]) == 1 or redis.call('LLEN', KEYS[1]) > (sorts and bound or most)) then
+  local lines, tenants, ahead, mine, wanted, popped, sorted, seen = {}, {}, {}, {}, most, 0, 0, {}
 
   -- line returns what a tenant has among the jobs looked at: first are those that go before what waits of it already.
   local function line(tenant)
@@ -62,7 +62,7 @@ if redis.call('SCARD', KEYS[16]) >= 2 and (redis.call('EXISTS', KEYS[17]) == 1 o
     local heads = redis.call('LRANGE', KEYS[1], -bound, -1)
     local looked, bytes = 0, 0
     for i = #heads, 1, -1 do
-      if bytes > 4194304 or #asked == 90 then break end
+      if bytes > 4194304 or #ahead == 90 then break end
       looked = looked + 1
       local key = heads[i]
       local had = redis.pcall('HMGET', KEYS[11] .. key, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:hold', 'pending_since',
@@ -72,7 +72,7 @@ if redis.call('SCARD', KEYS[16]) >= 2 and (redis.call('EXISTS', KEYS[17]) == 1 o
       if not had[1] or had[2] or seen[key] then
         gone = gone + 1
       elseif aside or had[4] or had[5] and not turn then
-        asked[#asked + 1] = key
+        ahead[#ahead + 1] = key
         if not aside then wanted = wanted - 1 end
       else
         local early = turn or had[9] or had[6] and not had[8] -- it has waited, or was sent back: to undo, or by a worker
@@ -133,6 +133,7 @@ if redis.call('SCARD', KEYS[16]) >= 2 and (redis.call('EXISTS', KEYS[17]) == 1 o
     redis.call('HSET', KEYS[11] .. job.key, 'msg', shown(job.msg, turn_text(tenant)), 'state', 'retry', 'p:due', due, 'p:pn', number,
       'p:wait', since .. ' turn ' .. tenant)
     redis.call(push, KEYS[18] .. tenant, since .. ' ' .. job.key)
+    sorted = sorted + 1
   end
 
   -- stays returns the one that stays in the queue when no others are there: the last of those that were looked at, so that
@@ -179,7 +180,7 @@ if redis.call('SCARD', KEYS[16]) >= 2 and (redis.call('EXISTS', KEYS[17]) == 1 o
     end
   end
 
-  if most > 0 or redis.call('LLEN', KEYS[1]) > bound then meet() end
+  if not sorts or redis.call('LLEN', KEYS[1]) > bound then meet() end
   while #mine < wanted do
     local key = choose()
     if not key then break end
@@ -188,8 +189,8 @@ if redis.call('SCARD', KEYS[16]) >= 2 and (redis.call('EXISTS', KEYS[17]) == 1 o
   sort()
   beckon()
   for i = #mine, 1, -1 do redis.call('RPUSH', KEYS[1], mine[i]) end
-  for i = #asked, 1, -1 do redis.call('RPUSH', KEYS[1], asked[i]) end
-  if most == 0 and redis.call('LLEN', KEYS[1]) <= bound then reply[2] = 'empty' end
+  for i = #ahead, 1, -1 do redis.call('RPUSH', KEYS[1], ahead[i]) end
+  if sorts and (sorted == 0 or redis.call('LLEN', KEYS[1]) <= bound) then reply[2] = 'empty' end
   if #mine < wanted and popped == 500 then most = most - wanted + #mine end -- there is more: the next call goes on
 end
 
