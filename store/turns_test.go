@@ -404,12 +404,29 @@ func TestTheDayIsOver(t *testing.T) {
 	f.wantClean()
 }
 
+// TestTheRoundsAreLost: a tenant whose jobs wait has its turn again.
+func TestTheRoundsAreLost(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	shared(f)
+	f.rdb.Del(f.ctx, turnsKey("q"))
+	f.of("c", 2)
+	f.wantClaimed(2, "b1", "c1") // nobody knows of a
+	p, err := f.Promote(f.ctx, "q")
+	f.ok(err)
+	f.wantClaimed(3, "a2", "c2", "a3")
+	f.wantClean()
+	if p.Moved != 0 {
+		t.Errorf("promoted %+v", p)
+	}
+}
+
 // TestTheListsAreLost: waiting jobs are found by their index.
 func TestTheListsAreLost(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(f *fixture){
 		"the lists":   func(f *fixture) { f.rdb.Del(f.ctx, turnsKey("q"), turnKey("q", "a")) },
-		"the rounds":  func(f *fixture) { f.rdb.Del(f.ctx, turnsKey("q")) },
+		"a list":      func(f *fixture) { f.rdb.Del(f.ctx, turnKey("q", "a")) },
 		"the tenants": func(f *fixture) { f.rdb.Del(f.ctx, tenantsKey("q")) },
 	} {
 		t.Run(name, func(t *testing.T) {

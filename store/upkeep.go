@@ -22,7 +22,7 @@ func (s *Store) Promote(ctx context.Context, queue string) (delivery.Promoted, e
 	for _, set := range []string{scheduledKey(queue), retryKey(queue)} {
 		reply, err := s.run(ctx, "promote", []string{
 			set, pendingKey(queue), parkedKey(queue), taskKey(queue, ""), reportsKey(queue), orphansKey(queue), queuedKey(queue),
-			tenantsKey(queue), turnsKey(queue), tokensKey(queue), pausedKey(queue),
+			tenantsKey(queue), turnsKey(queue), tokensKey(queue), pausedKey(queue), turnKey(queue, ""),
 		}, maxBatch, maxSorted)
 		if err != nil {
 			return p, err

@@ -1,9 +1,10 @@
 -- promote: move jobs that are due from a waiting set to the queue, and those that wait for a turn which nobody keeps any
--- more: the lists of who is next are lost, or the queue is not known to be shared.
+-- more: their tenant's list is lost, or the queue is not known to be shared.
 -- KEYS[1] asynq:{q}:scheduled or asynq:{q}:retry   KEYS[2] asynq:{q}:pending   KEYS[3] perdure:{q}:parked
 -- KEYS[4] asynq:{q}:t: (the prefix: which jobs are due is only known here)
 -- KEYS[5] perdure:{q}:reports   KEYS[6] perdure:{q}:orphans   KEYS[7] perdure:{q}:queued   KEYS[8] perdure:{q}:tenants
 -- KEYS[9] perdure:{q}:turns     KEYS[10] perdure:{q}:tokens   KEYS[11] asynq:{q}:paused
+-- KEYS[12] perdure:{q}:turn: (the prefix: whose jobs wait is only known here)
 -- ARGV[1] most jobs to move   ARGV[2] how long a shared queue may be that is not to be sorted, in jobs
 -- Returns {moved, ms until the next one is due or -1 when the set is empty, 1 when there is something to relay, else 0,
 -- 1 when the queue is to be sorted by whose turn it is, else 0}.
@@ -42,13 +43,19 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 
   end
 end
 local shared = redis.call('SCARD', KEYS[8]) >= 2
-if redis.call('EXISTS', KEYS[7]) == 1 and not (shared and redis.call('EXISTS', KEYS[9]) == 1) then
-  for _, key in ipairs(redis.call('ZRANGE', KEYS[7], 0, tonumber(ARGV[1]) - 1)) do
-    local task = KEYS[4] .. key
-    local had = redis.pcall('HMGET', task, 'msg', 'state', 'p:wait', 'pending_since')
-    if had[1] and had[2] == 'retry' and turn_of(had[3]) and redis.call('ZSCORE', KEYS[1], key) then
-      queue(key, task, had[3], had[4])
+-- Those that wait longest are looked at, up to one whose turn will come.
+for _, key in ipairs(redis.call('ZRANGE', KEYS[7], 0, tonumber(ARGV[1]) - 1)) do
+  local task = KEYS[4] .. key
+  local had = redis.pcall('HMGET', task, 'msg', 'state', 'p:wait', 'pending_since')
+  local tenant = had[1] and had[2] == 'retry' and turn_of(had[3])
+  if tenant and redis.call('ZSCORE', KEYS[1], key) then
+    if shared and redis.call('EXISTS', KEYS[12] .. tenant) == 1 then
+      if not redis.call('ZSCORE', KEYS[9], tenant) then
+        redis.call('ZADD', KEYS[9], redis.call('ZRANGE', KEYS[9], 0, 0, 'WITHSCORES')[2] or 0, tenant)
+      end
+      break
     end
+    queue(key, task, had[3], had[4])
   end
 end
 if next_ms < 0 then
