@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	maxSorted  = 250 // jobs of a shared queue that one script looks at, and that a shared queue may have before it is sorted without a claim
+	maxSorted  = 250 // jobs of a shared queue that a claim looks at; a script that only sorts looks at maxBatch
 	sortAtOnce = 8   // scripts that sort, one after the other
 )
 
@@ -66,7 +66,7 @@ func (s *Store) sawTenants(ctx context.Context, queue string, claimed []delivery
 // and reports whether there is more to do.
 func (s *Store) sort(ctx context.Context, queue string) (more bool, err error) {
 	for range sortAtOnce {
-		batch, err := s.Claim(ctx, queue, "", 0)
+		batch, err := s.claim(ctx, queue, "", 0, maxBatch)
 		if err != nil {
 			return false, fmt.Errorf("sort queue %s: %w", queue, err)
 		}

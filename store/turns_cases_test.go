@@ -52,7 +52,7 @@ func turnFaults() []faultCase {
 	unsorted := func(f *fixture) any {
 		f.enqueue("other", jobs.Tenant("b"))
 		f.take()
-		f.of("a", maxSorted+1)
+		f.of("a", maxBatch+1)
 		return nil
 	}
 	day := func(f *fixture, from any) any { f.due("k"); return from }

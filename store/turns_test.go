@@ -361,7 +361,7 @@ func TestAQueueIsNotEmptyWhileJobsWait(t *testing.T) {
 func TestALongSharedQueueIsSortedWithoutAClaim(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	f.of("a", 3*maxSorted)
+	f.of("a", maxBatch+maxSorted)
 	f.take()
 	sorted := func(want int64) {
 		t.Helper()
@@ -376,8 +376,8 @@ func TestALongSharedQueueIsSortedWithoutAClaim(t *testing.T) {
 	sorted(0)
 	_, err := f.ResumeQueue(f.ctx, "q", why)
 	f.ok(err)
-	sorted(2 * maxSorted)
-	sorted(2 * maxSorted) // what is left a claim looks at
+	sorted(maxBatch)
+	sorted(maxBatch) // what is left a claim looks at
 	f.wantClaimed(2, "a2", "b1")
 	f.wantClean()
 }

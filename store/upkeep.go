@@ -23,7 +23,7 @@ func (s *Store) Promote(ctx context.Context, queue string) (delivery.Promoted, e
 		reply, err := s.run(ctx, "promote", []string{
 			set, pendingKey(queue), parkedKey(queue), taskKey(queue, ""), reportsKey(queue), orphansKey(queue), queuedKey(queue),
 			tenantsKey(queue), turnsKey(queue), tokensKey(queue), pausedKey(queue), turnKey(queue, ""),
-		}, maxBatch, maxSorted)
+		}, maxBatch, maxBatch)
 		if err != nil {
 			return p, err
 		}

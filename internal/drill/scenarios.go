@@ -30,7 +30,7 @@ var scenarios = []scenario{
 	{"poison-job", "a job that kills its workers is found out by itself and quarantined; the thirty orders beside it complete", withCrew(3, poisonJob, "--concurrency", "64")},
 	{"redis-restart", "Redis, which syncs every write, is killed while jobs run and comes back: nothing is lost, and no job is taken from a worker that lives", redisRestart},
 	{"rolling-deploy", "three workers under load are replaced one by one: nothing lost, doubled or failed, no attempt used, handed over within 2 s", withCrew(3, rollingDeploy)},
-	{"noisy-tenant", "of one queue, 10,000 orders of one tenant stand before another's: those start within 2 s", withCrew(2, noisyTenant)},
+	{"noisy-tenant", "of one queue, 5,000 orders of one tenant stand before another's: those start within 2 s", withCrew(2, noisyTenant)},
 	{"cron-ha", "three schedulers carry out a tick every second while one after the other is killed: each tick fires, and none twice", withCrew(3, cronHA)},
 	{"cron-replay", "orders that a service refused are replayed by a schedule once it is mended, from their failed step", cronReplay},
 }

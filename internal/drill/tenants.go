@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	noise     = 10_000          // orders of the noisy tenant
+	noise     = 5_000           // orders of the noisy tenant
 	promptly  = 2 * time.Second // within which another tenant's orders start
 	quietOnes = 20
 )
