@@ -316,7 +316,7 @@ func decisionFaults() []faultCase {
 }
 
 func faultCases() []faultCase {
-	return slices.Concat(verdictFaults(), stepFaults(), childFaults(), ownerFaults(), schedulerFaults(), decisionFaults(), scheduleFaults(), deadFaults(), sealFaults())
+	return slices.Concat(verdictFaults(), stepFaults(), childFaults(), ownerFaults(), schedulerFaults(), decisionFaults(), scheduleFaults(), deadFaults(), sealFaults(), turnFaults())
 }
 
 func TestEveryScriptIsTestedWithFaults(t *testing.T) {

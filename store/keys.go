@@ -50,6 +50,9 @@ func parkedKey(queue string) string       { return ownKey(queue, "parked") }    
 func suspectsKey(queue string) string     { return ownKey(queue, "suspects") }   // zset: key by the time from which it may run alone (ms)
 func forgottenKey(queue string) string    { return ownKey(queue, "forgotten") }  // counter: jobs accepted once and gone by now
 func reservedKey(queue string) string     { return ownKey(queue, "reserved") }   // string: the worker that empties itself for suspects
+func tenantsKey(queue string) string      { return ownKey(queue, "tenants") }    // set: whose jobs were enqueued here, '-': nobody's
+func turnsKey(queue string) string        { return ownKey(queue, "turns") }      // zset: tenant whose jobs may wait their turn, by its round
+func queuedKey(queue string) string       { return ownKey(queue, "queued") }     // zset: key of a job that waits its turn by since when (ms)
 func deadKey(queue string) string         { return ownKey(queue, "dead") }       // zset: key by the time it was quarantined (ms)
 func groupsKey(queue string) string       { return ownKey(queue, "groups") }     // zset: signature by when it was last seen (ms); and the beginning of each group's own keys
 func plansKey(queue string) string        { return ownKey(queue, "plans") }      // zset: replay plan by when it was made (ms)
@@ -65,6 +68,10 @@ func lanesKey(queue string) string        { return ownKey(queue, "lanes") }     
 func laneKey(queue, lane string) string   { return ownKey(queue, "lane:"+lane) } // zset: key by since when it waits (ms)
 func letKey(queue string) string          { return ownKey(queue, "let") }        // string: pass for one job of a queue that is paused for a dependency
 func ownerKey(queue, owner string) string { return ownKey(queue, "own:"+owner) } // hash: key to token
+
+// turnKey is a list of the jobs of a tenant that wait their turn, in order: '<pause
+// number> <since ms> <key>', as in p:wait.
+func turnKey(queue, tenant string) string { return ownKey(queue, "turn:"+tenant) }
 
 // decidedKey is a string of one decision: what its script answered, for ten minutes.
 func decidedKey(queue, nonce string) string { return ownKey(queue, "decided:"+nonce) }

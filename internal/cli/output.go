@@ -68,6 +68,8 @@ func (a *App) story(i jobs.Info) {
 	}
 	if i.WaitingOn != nil && i.WaitingOn.Type == "operator" {
 		a.printf("  paused since %s by %s; it goes on when it is resumed\n", clock(i.WaitingOn.Since), oneLine(i.WaitingOn.Name, 200))
+	} else if i.WaitingOn != nil && i.WaitingOn.Type == "turn" {
+		a.printf("  waits its turn among the tenants of the queue since %s: its own has more jobs before it\n", clock(i.WaitingOn.Since))
 	} else if i.WaitingOn != nil {
 		a.printf("  waits for %s: %s since %s, until %s at the latest; it resumes by itself\n",
 			i.WaitingOn.Type, oneLine(i.WaitingOn.Name, 200), clock(i.WaitingOn.Since), clock(i.WaitingOn.Until))

@@ -116,12 +116,67 @@ local function shown(msg, text)
   return msg .. field
 end
 
+-- unshown takes back what shown has added, if that is the last of the message.
+local function unshown(msg, text)
+  local field = ':' .. string.char(#text) .. text
+  if string.sub(msg, -#field) ~= field then return msg end
+  return string.sub(msg, 1, -#field - 1)
+end
+
 -- fresh returns the message as of a job that has never failed: no attempts used (field 6), no error (field 7). Of a field
 -- that occurs twice the last one counts.
 local function fresh(msg)
   local field = string.char(48, 0, 58, 0)
   if string.sub(msg, -#field) == field then return msg end
   return msg .. field
+end
+
+-- tenant_of returns on whose behalf a message's job runs: its header perdure-tenant, '-' when it has none that perdure's
+-- client would write. Fields are walked, so a payload that looks like the header does not count; most messages of
+-- queues without tenants do not have those bytes at all. Of a header that occurs twice the last one counts.
+local function tenant_of(msg)
+  local mark = '\10\14perdure-tenant\18'
+  if not string.find(msg, mark, 1, true) then return '-' end
+  local byte, at, tenant = string.byte, 1, '-'
+  while true do
+    local tag = byte(msg, at)
+    local kind = tag and tag % 8
+    while tag and tag > 127 do at = at + 1; tag = byte(msg, at) end -- of a field from 16 on
+    if kind == 2 then
+      local size, scale, piece = 0, 1
+      repeat
+        at = at + 1
+        piece = byte(msg, at)
+        if not piece then return tenant end
+        size, scale = size + piece % 128 * scale, scale * 128
+      until piece < 128
+      if tag == 122 and string.sub(msg, at + 1, at + 17) == mark then
+        local length = byte(msg, at + 18) or 0
+        local name = string.sub(msg, at + 19, at + 18 + length)
+        tenant = length <= 64 and string.match(name, '^[a-z0-9][a-z0-9_.-]*$') or '-'
+      end
+      at = at + size + 1
+    elseif kind == 0 then
+      repeat
+        at = at + 1
+        local piece = byte(msg, at)
+      until not piece or piece < 128
+      at = at + 1
+    elseif kind == 1 then at = at + 9
+    elseif kind == 5 then at = at + 5
+    else return tenant end
+  end
+end
+
+-- turn_text is what asynq's tools show of a job that waits its turn.
+local function turn_text(tenant)
+  if tenant == '-' then return 'waits its turn: jobs without a tenant have more queued' end
+  return 'waits its turn: tenant ' .. tenant .. ' has more jobs queued'
+end
+
+-- turn_of returns the tenant whose turn a job waits for, nil when it waits for something else or for nothing.
+local function turn_of(wait)
+  return wait and string.match(wait, '^%d+ %d+ turn (.*)$')
 end
 
 -- keep parks a job that an operator has paused: no timer wakes it. To asynq it is a retry in the year 2100. back is where
