@@ -80,11 +80,16 @@ local function decision(events, what, key, actor, reason, before, after)
   end
 end
 
+-- turn_of returns the tenant whose turn a job waits for, nil when it waits for something else or for nothing.
+local function turn_of(wait)
+  return wait and string.match(wait, '^%d+ %d+ turn (.*)$')
+end
+
 -- called returns the state of a job as people call it, of its fields state, p:wait and p:end.
 local function called(state, wait, ended)
   if state == 'active' then return 'running' end
   if state == 'archived' then return 'quarantined' end
-  if state == 'retry' then return wait and 'paused' or 'retrying' end
+  if state == 'retry' then return turn_of(wait) and 'pending' or wait and 'paused' or 'retrying' end
   if state == 'completed' then return ended or 'completed' end
   return state or ''
 end
@@ -172,11 +177,6 @@ end
 local function turn_text(tenant)
   if tenant == '-' then return 'waits its turn: jobs without a tenant have more queued' end
   return 'waits its turn: tenant ' .. tenant .. ' has more jobs queued'
-end
-
--- turn_of returns the tenant whose turn a job waits for, nil when it waits for something else or for nothing.
-local function turn_of(wait)
-  return wait and string.match(wait, '^%d+ %d+ turn (.*)$')
 end
 
 -- keep parks a job that an operator has paused: no timer wakes it. To asynq it is a retry in the year 2100. back is where
