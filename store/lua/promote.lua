@@ -3,12 +3,14 @@
 -- KEYS[4] asynq:{q}:t: (the prefix: which jobs are due is only known here)
 -- KEYS[5] perdure:{q}:reports   KEYS[6] perdure:{q}:orphans
 -- ARGV[1] most jobs to move
+-- One that looks for itself whether what it waited for in a lane is back has a pass that lets nothing begin: by it the job
+-- keeps its place in the line.
 -- Returns {moved, ms until the next one is due or -1 when the set is empty, 1 when there is something to relay, else 0}.
 local now, now_ms, now_ns = clock()
 local moved, next_ms = 0, -1
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, tonumber(ARGV[1]))) do
   local task = KEYS[4] .. key
-  local due = redis.pcall('HMGET', task, 'msg', 'p:due') -- what is no hash is no job
+  local due = redis.pcall('HMGET', task, 'msg', 'p:due', 'p:wait') -- what is no hash is no job
   if not due[1] then
     redis.call('ZREM', KEYS[1], key)
     redis.call('ZREM', KEYS[3], key)
@@ -21,6 +23,8 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 
     redis.call('ZREM', KEYS[3], key)
     redis.call('HDEL', task, 'p:due', 'p:wait')
     redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ns)
+    local since, sort, name = string.match(due[3] or '', '^%d+ (%d+) (%a+) (%S+) ')
+    if sort == 'dependency' or sort == 'limit' then redis.call('HSET', task, 'p:pass', since .. ' 0 pass 0 - ' .. name) end
     redis.call('LPUSH', KEYS[2], key)
     moved = moved + 1
   end
