@@ -37,6 +37,7 @@ type modelJob struct {
 	kept                                     bool   // and was not waited for yet
 	family                                   modelFamily
 	undo                                     modelUndo
+	lane, pass                               bool   // it waits in the lane; it was sent back from there, and has not run since
 	last                                     string // token of the last verdict
 	incarnation                              string // "" until the first claim of a stock producer's job
 	forget                                   bool   // when it completes: a stock producer wants no result
@@ -68,6 +69,7 @@ type machine struct {
 	owners    []*modelOwner
 	tokens    map[string]bool
 	paused    bool
+	away      bool // pay, for which the queue is held
 	decisions int
 	plan      *modelPlan
 	plans     int            // made
@@ -222,7 +224,7 @@ func (m *machine) claim(t *rapid.T) {
 		return err
 	})
 	want(t, "claim", err, nil)
-	if m.paused {
+	if m.resting() {
 		if !batch.Paused || len(batch.Deliveries) > 0 {
 			t.Fatalf("claimed from a paused queue: %+v", batch)
 		}
@@ -284,6 +286,7 @@ func (m *machine) handBackUnknown(t *rapid.T, o *modelOwner) {
 		m.tokens[one.Token] = true
 		m.old = append(m.old, d)
 		j.runs++
+		j.pass = false
 		j.state, j.isolated, j.last = jobs.StatePending, false, one.Token
 		if j.incarnation == "" {
 			j.incarnation = one.Token
@@ -305,7 +308,7 @@ func (m *machine) isolate(t *rapid.T) {
 		return err
 	})
 	want(t, "isolate", err, nil)
-	if m.paused {
+	if m.resting() {
 		fit = 0
 	}
 	if len(batch.Deliveries) != min(fit, 1) && !lost || len(batch.Deliveries) > fit {
@@ -348,6 +351,10 @@ func (m *machine) begun(t *rapid.T, d delivery.Delivery, j *modelJob, o *modelOw
 	}
 	m.tokens[d.Token] = true
 	j.runs++
+	if (d.Pass != nil) != j.pass {
+		t.Fatalf("claimed with the pass %+v, want one: %v", d.Pass, j.pass)
+	}
+	j.pass = false
 	if j.incarnation == "" {
 		j.incarnation = d.Token
 	}
@@ -721,6 +728,7 @@ func (m *machine) promote(t *rapid.T) {
 		t.Fatalf("promoted %d", moved)
 	}
 	j.state, j.isolated, j.waiting, j.halted = jobs.StatePending, false, false, false
+	j.pass, j.lane = j.pass || j.lane, false
 }
 
 func (m *machine) cancel(t *rapid.T) {
@@ -742,7 +750,7 @@ func (m *machine) cancel(t *rapid.T) {
 	case j.asked && j.state == jobs.StatePending && j.left():
 	case j.asked && j.state == jobs.StateRunning:
 	default:
-		if !j.asked {
+		if j.lane = false; !j.asked {
 			m.decisions++
 		}
 		if j.asked = j.state == jobs.StateRunning || j.left(); j.asked && j.state != jobs.StateRunning {
@@ -842,6 +850,7 @@ func (m *machine) reset(t *rapid.T) {
 	want(t, "register", m.f.Register(m.f.ctx, "q"), nil)
 	m.jobs, m.tokens, m.total = map[string]*modelJob{}, map[string]bool{}, map[string]int{"processed": 0, "failed": 0}
 	m.kids = map[string]*modelKid{}
+	m.away = false
 	m.old, m.owners, m.paused, m.decisions, m.plan, m.plans = nil, []*modelOwner{{id: "o"}}, false, 0, nil, 0
 }
 
@@ -853,6 +862,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"stale": m.stale, "stale again": m.stale, "fenced": m.fenced, "isolate": m.isolate, "absolve": m.absolve,
 		"spawn": m.spawn, "spawn again": m.spawn, "park for children": m.parkForKids, "child ends": m.kidEnds, "report": m.relayReports, "orphans": m.relayOrphans,
 		"await": m.await, "signal": m.send, "undid": m.undid, "undid again": m.undid, "holdings": m.holdings, "beat": m.beat, "silent": m.fallSilent, "reclaim": m.reclaim, "crash": m.crash, "crash again": m.crash,
+		"wait in a lane": m.waitInLane, "drive": m.drive, "hold for": m.holdForPay, "shelve": m.shelve, "back": m.payIsBack,
 		"promote": m.promote, "expire": m.expire, "announce": m.announce,
 		"cancel": m.cancel, "pause": m.pause, "resume": m.resume, "replay": m.replay, "replay edited": m.replayEdited, "erase": m.erase, "plan": m.planReplay, "plan again": m.planReplay, "discard": m.discard, "hold": m.hold,
 	}

@@ -292,7 +292,7 @@ func otherCases() []scriptCase {
 }
 
 func allCases() []scriptCase {
-	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), undoCases(), childCases(), scheduleCases(), deadCases())
+	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), undoCases(), childCases(), scheduleCases(), deadCases(), dependencyCases(), laneCases())
 }
 
 // TestScripts runs each script into each of its answers, and compares the whole
@@ -330,7 +330,7 @@ func answer(reply any) int64 {
 }
 
 func changesWanted(name string) string {
-	for _, block := range strings.Split(strings.Join([]string{scriptChanges, childChanges, scheduleChanges}, "\n\n"), "\n\n") {
+	for _, block := range strings.Split(strings.Join([]string{scriptChanges, childChanges, scheduleChanges, dependencyChanges}, "\n\n"), "\n\n") {
 		if block = strings.TrimSpace(block); strings.SplitN(block, "\n", 2)[0] == name {
 			return block
 		}
@@ -395,6 +395,7 @@ func TestEveryAnswerIsTested(t *testing.T) {
 		tested = append(tested, strings.Join(strings.Fields(c.name)[:2], " "))
 	}
 	lists := []string{"advance", "census", "claim", "expire", "holdings", "isolate", "promote", "reclaim", "relayed", "silent"} // no codes; tests of their own
+	lists = append(lists, "admit", "drive", "grant", "shelve")                                                                  // TestEveryAnswerInWordsIsTested
 	for _, name := range ScriptNames() {
 		if slices.Contains(lists, name) {
 			continue
