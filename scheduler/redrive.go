@@ -152,8 +152,10 @@ func (r *redriver) send(ctx context.Context, name string, lanes []*delivery.Lane
 		}
 		share.lane.Jobs = left
 		sent += n
-		if g.Probe && n > 0 && slices.Contains(r.held[share.lane.Queue], name) {
-			queue = share.lane.Queue
+		if g.Probe && n > 0 { // it is the one probe: no other job may be let through for it
+			if queue = ""; slices.Contains(r.held[share.lane.Queue], name) {
+				queue = share.lane.Queue
+			}
 		}
 	}
 	r.s.redriven.Add(float64(sent))

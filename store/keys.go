@@ -76,6 +76,12 @@ func turnKey(queue, tenant string) string { return ownKey(queue, "turn:"+tenant)
 // decidedKey is a string of one decision: what its script answered, for ten minutes.
 func decidedKey(queue, nonce string) string { return ownKey(queue, "decided:"+nonce) }
 
+// droveKey is a string of what was granted, from a number on: how many jobs were sent
+// with it, for ten seconds.
+func droveKey(queue, id string, first int) string {
+	return ownKey(queue, fmt.Sprintf("drove:%s:%d", id, first))
+}
+
 const (
 	ownersKey = "perdure:owners" // zset: owner by its last beat (ms)
 	kindsKey  = "perdure:kinds"  // hash: kind to what workers say of it

@@ -62,7 +62,7 @@ func (s *Store) Lanes(ctx context.Context) ([]delivery.Lane, error) {
 // are counted: send them with [Store.Drive]. checker says that the caller can ask the
 // service itself how it is, when that is to be.
 func (s *Store) Grant(ctx context.Context, name string, waiting int64, checker bool) (delivery.Grant, error) {
-	id := rand.Text()[:16]
+	id, asked := rand.Text()[:16], time.Now()
 	reply, err := s.run(ctx, "grant", append(dependencyKeys(name), leasesKey(name)), name, waiting, maxBatch, id, flag(checker))
 	if err != nil {
 		return delivery.Grant{}, err
@@ -74,18 +74,34 @@ func (s *Store) Grant(ctx context.Context, name string, waiting int64, checker b
 	turn, _ := parts[1].(int64)
 	n, _ := parts[2].(int64)
 	probe := text(parts[3])
-	g := delivery.Grant{State: jobs.DependencyState(text(parts[0])), Turn: turn, Jobs: int(n), ID: id, Probe: probe != "", Health: probe == "health"}
+	g := delivery.Grant{State: jobs.DependencyState(text(parts[0])), Turn: turn, Jobs: int(n), ID: id, Asked: asked, Probe: probe != "", Health: probe == "health"}
 	g.Rate, _ = strconv.ParseFloat(text(parts[4]), 64)
 	return g, nil
 }
 
 // Drive sends up to n jobs of a lane back to their queue, with what was granted from
-// number first on. left is how many entries the lane has; sent may be less than n
-// although some are left, when many have moved on.
+// number first on. left is how many entries the lane has. A call whose outcome is
+// unknown may be made again within ten seconds: what it has sent is sent once.
 func (s *Store) Drive(ctx context.Context, lane delivery.Lane, n int, g delivery.Grant, first int) (sent int, left int64, err error) {
+	for n = min(n, maxBatch); ; {
+		moved, rest, err := s.drive(ctx, lane, n-sent, g, first+sent)
+		if err != nil {
+			return sent, 0, err
+		}
+		// What has moved on is dropped a piece at a time, however much it is.
+		if sent, left = sent+moved, rest; sent >= n || left == 0 {
+			return sent, left, nil
+		}
+	}
+}
+
+func (s *Store) drive(ctx context.Context, lane delivery.Lane, n int, g delivery.Grant, first int) (sent int, left int64, err error) {
 	member := lane.Name + " " + lane.Kind
-	keys := []string{laneKey(lane.Queue, member), lanesKey(lane.Queue), retryKey(lane.Queue), parkedKey(lane.Queue), pendingKey(lane.Queue), taskKey(lane.Queue, "")}
-	reply, err := s.run(ctx, "drive", keys, min(n, maxBatch), lane.Name, member, passSort(g)+" "+strconv.FormatInt(g.Turn, 10)+" ", g.ID, first)
+	keys := []string{
+		laneKey(lane.Queue, member), lanesKey(lane.Queue), retryKey(lane.Queue), parkedKey(lane.Queue), pendingKey(lane.Queue), taskKey(lane.Queue, ""),
+		droveKey(lane.Queue, g.ID, first),
+	}
+	reply, err := s.run(ctx, "drive", keys, n, lane.Name, member, passSort(g)+" "+strconv.FormatInt(g.Turn, 10)+" ", g.ID, first, age(g).Milliseconds())
 	if err != nil {
 		return 0, 0, err
 	}
@@ -96,6 +112,15 @@ func (s *Store) Drive(ctx context.Context, lane delivery.Lane, n int, g delivery
 	moved, _ := parts[0].(int64)
 	left, _ = parts[1].(int64)
 	return int(moved), left, nil
+}
+
+// age is how long ago something was granted, by the clock of this process that nobody
+// sets: one that was frozen in between sends what is worth nothing any more.
+func age(g delivery.Grant) time.Duration {
+	if g.Asked.IsZero() {
+		return 0
+	}
+	return max(time.Since(g.Asked), 0)
 }
 
 func passSort(g delivery.Grant) string {
@@ -112,7 +137,7 @@ func (s *Store) LetThrough(ctx context.Context, queue, name string, g delivery.G
 	if err != nil {
 		return unreachable(err)
 	}
-	pass := fmt.Sprintf("%d %d %s %d %s:1 %s", now.UnixMilli(), now.UnixMilli(), passSort(g), g.Turn, g.ID, name)
+	pass := fmt.Sprintf("%d %d %s %d %s:1 %s", now.UnixMilli(), now.Add(-age(g)).UnixMilli(), passSort(g), g.Turn, g.ID, name)
 	return unreachable(s.rdb.Set(ctx, letKey(queue), pass, 5*time.Second).Err())
 }
 

@@ -99,9 +99,10 @@ func (m *machine) check(t *rapid.T) {
 			}
 		}
 	}
-	if s.paused != m.paused {
-		t.Fatalf("the queue is paused: %v, want %v", s.paused, m.paused)
+	if s.paused != m.resting() {
+		t.Fatalf("the queue is paused: %v, want %v", s.paused, m.resting())
 	}
+	m.checkLane(t, s)
 	m.checkPlan(t)
 	for _, key := range machineKeys {
 		m.checkHash(t, key, s.hashes[key])

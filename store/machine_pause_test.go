@@ -34,7 +34,7 @@ func (m *machine) pause(t *rapid.T) {
 		j.halt = true
 		m.decisions++
 		if j.state != jobs.StateRunning {
-			j.halted, j.isolated, j.waiting, j.back = true, false, false, ""
+			j.halted, j.isolated, j.waiting, j.lane, j.back = true, false, false, false, ""
 			if j.state == jobs.StateScheduled || j.state == jobs.StateRetrying {
 				j.back = j.state
 			}

@@ -37,6 +37,7 @@ type modelJob struct {
 	kept                                     bool   // and was not waited for yet
 	family                                   modelFamily
 	undo                                     modelUndo
+	lane, pass                               bool   // it waits in the lane; it was sent back from there, and has not run since
 	last                                     string // token of the last verdict
 	incarnation                              string // "" until the first claim of a stock producer's job
 	forget                                   bool   // when it completes: a stock producer wants no result
@@ -68,6 +69,7 @@ type machine struct {
 	owners    []*modelOwner
 	tokens    map[string]bool
 	paused    bool
+	away      bool // pay, for which the queue is held
 	decisions int
 	last      delivery.Link     // the last decision that was checked
 	was       map[string]string // each job's state at the last check
@@ -227,7 +229,7 @@ func (m *machine) claim(t *rapid.T) {
 		return err
 	})
 	want(t, "claim", err, nil)
-	if m.paused {
+	if m.resting() {
 		if !batch.Paused || len(batch.Deliveries) > 0 {
 			t.Fatalf("claimed from a paused queue: %+v", batch)
 		}
@@ -289,6 +291,7 @@ func (m *machine) handBackUnknown(t *rapid.T, o *modelOwner) {
 		m.tokens[one.Token] = true
 		m.old = append(m.old, d)
 		j.runs++
+		j.pass = false
 		j.state, j.isolated, j.last = jobs.StatePending, false, one.Token
 		if j.incarnation == "" {
 			j.incarnation = one.Token
@@ -310,7 +313,7 @@ func (m *machine) isolate(t *rapid.T) {
 		return err
 	})
 	want(t, "isolate", err, nil)
-	if m.paused {
+	if m.resting() {
 		fit = 0
 	}
 	if len(batch.Deliveries) != min(fit, 1) && !lost || len(batch.Deliveries) > fit {
@@ -353,6 +356,10 @@ func (m *machine) begun(t *rapid.T, d delivery.Delivery, j *modelJob, o *modelOw
 	}
 	m.tokens[d.Token] = true
 	j.runs++
+	if (d.Pass != nil) != j.pass {
+		t.Fatalf("claimed with the pass %+v, want one: %v", d.Pass, j.pass)
+	}
+	j.pass = false
 	if j.incarnation == "" {
 		j.incarnation = d.Token
 	}
@@ -726,6 +733,7 @@ func (m *machine) promote(t *rapid.T) {
 		t.Fatalf("promoted %d", moved)
 	}
 	j.state, j.isolated, j.waiting, j.halted = jobs.StatePending, false, false, false
+	j.pass, j.lane = j.pass || j.lane, false
 }
 
 func (m *machine) cancel(t *rapid.T) {
@@ -747,7 +755,7 @@ func (m *machine) cancel(t *rapid.T) {
 	case j.asked && j.state == jobs.StatePending && j.left():
 	case j.asked && j.state == jobs.StateRunning:
 	default:
-		if !j.asked {
+		if j.lane = false; !j.asked {
 			m.decisions++
 		}
 		if j.asked = j.state == jobs.StateRunning || j.left(); j.asked && j.state != jobs.StateRunning {
@@ -848,6 +856,7 @@ func (m *machine) reset(t *rapid.T) {
 	want(t, "register", m.f.Register(m.f.ctx, "q"), nil)
 	m.jobs, m.tokens, m.total = map[string]*modelJob{}, map[string]bool{}, map[string]int{"processed": 0, "failed": 0}
 	m.kids = map[string]*modelKid{}
+	m.away = false
 	m.old, m.owners, m.paused, m.decisions, m.plan, m.plans = nil, []*modelOwner{{id: "o"}}, false, 0, nil, 0
 	m.last, m.was = delivery.Link{}, nil
 }
@@ -861,6 +870,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"spawn": m.spawn, "spawn again": m.spawn, "park for children": m.parkForKids, "child ends": m.kidEnds, "report": m.relayReports, "orphans": m.relayOrphans,
 		"await": m.await, "signal": m.send, "undid": m.undid, "undid again": m.undid, "holdings": m.holdings, "beat": m.beat, "silent": m.fallSilent, "reclaim": m.reclaim, "crash": m.crash, "crash again": m.crash,
 		"sort": m.sort, "wait is over": m.turnIsDue, "run now": m.runTurnNow,
+		"wait in a lane": m.waitInLane, "drive": m.drive, "hold for": m.holdForPay, "shelve": m.shelve, "back": m.payIsBack,
 		"promote": m.promote, "expire": m.expire, "announce": m.announce,
 		"cancel": m.cancel, "pause": m.pause, "resume": m.resume, "replay": m.replay, "replay edited": m.replayEdited, "erase": m.erase, "plan": m.planReplay, "plan again": m.planReplay, "discard": m.discard, "hold": m.hold,
 	}

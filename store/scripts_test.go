@@ -299,7 +299,7 @@ func otherCases() []scriptCase {
 }
 
 func allCases() []scriptCase {
-	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), undoCases(), childCases(), scheduleCases(), deadCases(), sealCases(), turnCases())
+	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), undoCases(), childCases(), scheduleCases(), deadCases(), sealCases(), turnCases(), dependencyCases(), laneCases())
 }
 
 // TestScripts runs each script into each of its answers, and compares the whole
@@ -337,7 +337,7 @@ func answer(reply any) int64 {
 }
 
 func changesWanted(name string) string {
-	for _, block := range strings.Split(strings.Join([]string{scriptChanges, childChanges, scheduleChanges, sealChanges, turnChanges}, "\n\n"), "\n\n") {
+	for _, block := range strings.Split(strings.Join([]string{scriptChanges, childChanges, scheduleChanges, sealChanges, turnChanges, dependencyChanges}, "\n\n"), "\n\n") {
 		if block = strings.TrimSpace(block); strings.SplitN(block, "\n", 2)[0] == name {
 			return block
 		}
@@ -402,6 +402,7 @@ func TestEveryAnswerIsTested(t *testing.T) {
 		tested = append(tested, strings.Join(strings.Fields(c.name)[:2], " "))
 	}
 	lists := []string{"advance", "census", "claim", "expire", "holdings", "isolate", "promote", "reclaim", "relayed", "silent"} // no codes; tests of their own
+	lists = append(lists, "admit", "drive", "grant", "shelve")                                                                  // TestEveryAnswerInWordsIsTested
 	for _, name := range ScriptNames() {
 		if slices.Contains(lists, name) {
 			continue

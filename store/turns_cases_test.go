@@ -93,7 +93,7 @@ cancel 1 waiting its turn
 +asynq:{q}:t:k p:exp=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 0=cancel k by ada: because
++perdure:{q}:events 0=cancel k by ada: because (pending -> cancelled)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 -asynq:{q}:t:k p:wait
@@ -106,7 +106,7 @@ cancel 2 waiting its turn, to be undone first
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=2
-+perdure:{q}:events 0=cancel k by ada: because
++perdure:{q}:events 0=cancel k by ada: because (pending -> pending, to be undone)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 -asynq:{q}:t:k p:wait
@@ -118,7 +118,7 @@ resume 1 that waited its turn
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=resume k by ada: because
++perdure:{q}:events 1=resume k by ada: because (paused by an operator -> pending)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 -asynq:{q}:t:k p:hold
@@ -131,13 +131,13 @@ resume 1 that waited its turn
 signal 1 waiting its turn
 +asynq:{q}:t:k g:go={"n":1}
 +asynq:{q}:t:k i:go=x
-+perdure:{q}:events 0=signal go k by ada: because
++perdure:{q}:events 0=signal go k by ada: because (pending -> pending, signalled)
 
 suspend 1 waiting its turn
 +asynq:{q}:t:k p:hold=ada: because
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 0=pause k by ada: because
++perdure:{q}:events 0=pause k by ada: because (pending -> paused by an operator)
 +perdure:{q}:parked k=<time>
 -asynq:{q}:t:k pending_since
 -perdure:{q}:queued k

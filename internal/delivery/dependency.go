@@ -117,6 +117,8 @@ type Grant struct {
 	Probe  bool
 	Health bool    // the probe is the service's health check
 	Rate   float64 // of the ramp
+
+	Asked time.Time // when it was asked for, by the asker's clock; zero: just now
 }
 
 // Probed is what a probe has found.

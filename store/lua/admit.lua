@@ -1,15 +1,16 @@
 -- admit: ask whether something may begin now that one or several dependencies or limits bound. It may when all of them
 -- agree, and then it is counted for all of them; else for none.
 -- KEYS[1], KEYS[2] perdure:{@dep}:d:<name>, perdure:{@dep}:leases:<name>   and so on for each name
--- ARGV[1] id of the places to be taken   ARGV[2] how long they last, ms   ARGV[3], … for each name the id of a valid pass, or ''
+-- ARGV[1] id of the places to be taken   ARGV[2] how long they last, ms   and then for each name the id of a valid pass, or ''
 -- Returns {0} it may begin; {which, why, ms}: that one refuses. why is 'open'; 'recovering', 'rate': not at this moment, in
 -- ms maybe; 'throttled': the service wants none for ms; 'busy': no place is free; 'line': others wait already.
--- A pass was counted for the ramp and the rate when it was issued, and a place is kept for it.
+-- A pass was counted for the ramp and the rate when it was issued, and a place is kept for it. Sent twice it has one place,
+-- and is counted twice for the ramp and the rate: then as many fewer begin.
 local _, now_ms = clock()
 local asks = {}
 for i = 1, #KEYS, 2 do
   local record, leases, pass = KEYS[i], KEYS[i + 1], ARGV[2 + (i + 1) / 2]
-  local had = redis.call('HMGET', record, 'state', 'until', 'line', 'lined', 'ramp:next', 'rate:next')
+  local had = redis.call('HMGET', record, 'state', 'until', 'line', 'lined')
   local which, passed = (i + 1) / 2, pass ~= ''
   if had[1] == 'open' then return {which, 'open', 0} end
   local throttled = tonumber(had[2] or 0)
@@ -18,25 +19,25 @@ for i = 1, #KEYS, 2 do
   local recovering = had[1] == 'recovering'
   if not passed then
     -- Those who wait go first while somebody sends them.
-    local lined = tonumber(had[3] or 0) > 0 and tonumber(had[4] or 0) > now_ms - 2000
+    local lined = tonumber(had[3] or 0) > 0 and math.abs(now_ms - tonumber(had[4] or 0)) < 2000
     if lined and (recovering or rate > 0 or places > 0) then return {which, 'line', 0} end
-    if recovering then
-      local next = tonumber(had[5] or now_ms)
-      if ramp(record, now_ms) == 0 or next > now_ms then return {which, 'recovering', math.max(1, math.ceil(next - now_ms))} end
-    end
-    local next = tonumber(had[6] or now_ms)
-    if rate > 0 and next > now_ms then return {which, 'rate', math.max(1, math.ceil(next - now_ms))} end
+    local n, wait = 1, 0
+    if recovering then n, wait = permitted(record, 'ramp:next', now_ms, ramp(record, now_ms), 1) end
+    if n < 1 then return {which, 'recovering', wait} end
+    if rate > 0 then n, wait = permitted(record, 'rate:next', now_ms, rate, 1) end
+    if n < 1 then return {which, 'rate', wait} end
   end
   if places > 0 then
+    local left = free(leases, now_ms, places) -- without those that have ended, of which the kept one may be
     local kept = passed and redis.call('ZSCORE', leases, pass) and 1 or 0
-    if not redis.call('ZSCORE', leases, ARGV[1]) and free(leases, now_ms, places) + kept < 1 then return {which, 'busy', 0} end
+    if not redis.call('ZSCORE', leases, ARGV[1]) and left + kept < 1 then return {which, 'busy', 0} end
   end
   asks[#asks + 1] = {record, leases, pass, recovering, rate, places}
 end
 for _, ask in ipairs(asks) do
   local record, leases, pass, recovering, rate, places = ask[1], ask[2], ask[3], ask[4], ask[5], ask[6]
-  if pass == '' and recovering then permits(record, 'ramp:next', now_ms, ramp(record, now_ms), 1) end
-  if pass == '' and rate > 0 then permits(record, 'rate:next', now_ms, rate, 1) end
+  if pass == '' and recovering then permit(record, 'ramp:next', now_ms, ramp(record, now_ms), 1) end
+  if pass == '' and rate > 0 then permit(record, 'rate:next', now_ms, rate, 1) end
   if pass ~= '' then redis.call('ZREM', leases, pass) end
   if places > 0 then redis.call('ZADD', leases, now_ms + tonumber(ARGV[2]), ARGV[1]) end
 end

@@ -6,6 +6,7 @@
 -- ARGV[5] '1' when the asker can ask the service itself how it is
 -- Returns {state, turn, jobs, probe, rate}: probe is '' none, 'job': the one job is the probe, 'health': the asker is to ask the
 -- service. The probe's id is ARGV[4] and ':1', as that of the first job's place. rate is that of the ramp, as text.
+-- Sent twice, or when its answer is lost, what was granted is used by nobody: the places are free again after two seconds.
 -- At most a probe a second is under way; after half a minute, one every two seconds. Jobs that wait on a dependency which
 -- nothing is known of have outlived what was known (Redis has lost it): it recovers.
 local _, now_ms = clock()
@@ -23,8 +24,10 @@ end
 
 if state == 'open' then
   local rate = '0'
-  if had[3] == '1' or tonumber(had[4] or 0) > now_ms or tonumber(had[5] or 0) > now_ms then return {state, turn, 0, '', rate} end
-  local checked = tonumber(had[8] or 0) > now_ms - 5000 -- some process can ask the service itself
+  -- How far ahead they can be bounds what becomes of them when the clock is set back.
+  local lasts, next = tonumber(had[4] or 0) - now_ms, tonumber(had[5] or 0) - now_ms
+  if had[3] == '1' or lasts > 0 and lasts <= 5000 or next > 0 and next <= 2000 then return {state, turn, 0, '', rate} end
+  local checked = ARGV[5] == '1' or math.abs(now_ms - tonumber(had[8] or 0)) < 5000 -- some process can ask the service itself
   if checked and ARGV[5] ~= '1' or not checked and waiting == 0 then return {state, turn, 0, '', rate} end
   local every = now_ms - tonumber(had[6] or now_ms) < 30000 and 1000 or 2000
   redis.call('HSET', KEYS[1], 'probe', ARGV[4] .. ':1', 'lasts', now_ms + 5000, 'next', now_ms + every)
@@ -43,7 +46,8 @@ if state == 'recovering' and speed >= resume then
     redis.call('HSET', KEYS[1], 'state', 'closed', 'since', now_ms, 'reason', '', 'by', 'perdure')
     redis.call('HDEL', KEYS[1], 'from', 'start', 'until')
     local own = redis.call('HMGET', KEYS[1], 'resume', 'ratio', 'least', 'quorum', 'rate', 'places')
-    if not (own[1] or own[2] or own[3] or own[4] or own[5] or own[6]) then redis.call('EXPIRE', KEYS[1], 604800) end
+    -- A record with settings stays, or the limit would end with it.
+    if not (own[1] or own[2] or own[3] or own[4] or own[5] or own[6] or rate > 0 or places > 0) then redis.call('EXPIRE', KEYS[1], 604800) end
     decision(KEYS[4], 'close', ARGV[1], 'perdure', 'it has recovered', 'recovering', 'closed')
     post(KEYS[1], KEYS[2], ARGV[1])
     state = 'closed'
@@ -51,11 +55,15 @@ if state == 'recovering' and speed >= resume then
 end
 if throttled > now_ms then most = 0 end
 if places > 0 then most = math.min(most, free(KEYS[6], now_ms, places)) end
-local n = math.min(most, waiting)
-if n > 0 and rate > 0 then n = permits(KEYS[1], 'rate:next', now_ms, rate, n) end
-if n > 0 and (state == 'recovering' or rate == 0 and places == 0) then n = permits(KEYS[1], 'ramp:next', now_ms, speed, n) end
-if n > 0 and places > 0 then
-  for i = 1, n do redis.call('ZADD', KEYS[6], now_ms + 2000, ARGV[4] .. ':' .. i) end
+local n, ramped = math.max(0, math.min(most, waiting)), state == 'recovering' or rate == 0 and places == 0
+if rate > 0 then n = permitted(KEYS[1], 'rate:next', now_ms, rate, n) end
+if ramped then n = permitted(KEYS[1], 'ramp:next', now_ms, speed, n) end
+if n > 0 then -- what both permit
+  if rate > 0 then permit(KEYS[1], 'rate:next', now_ms, rate, n) end
+  if ramped then permit(KEYS[1], 'ramp:next', now_ms, speed, n) end
+  if places > 0 then
+    for i = 1, n do redis.call('ZADD', KEYS[6], now_ms + 2000, ARGV[4] .. ':' .. i) end
+  end
+  redis.call('HINCRBY', KEYS[1], 'resumed', n)
 end
-if n > 0 then redis.call('HINCRBY', KEYS[1], 'resumed', n) end
 return {state, turn, n, '', tostring(speed)}

@@ -9,7 +9,11 @@ if before then return before end
 local now = clock()
 if ARGV[1] == 'pause' then
   local paused = redis.call('EXISTS', KEYS[1]) == 1
-  if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 and paused then return 2 end
+  if paused and redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then return 2 end
+  if paused and ARGV[2] ~= 'operator' and redis.call('HLEN', KEYS[2]) == 0 then
+    -- Somebody has paused it with asynq's tools, which know no reasons: it must not end with this one.
+    redis.call('HSET', KEYS[2], 'operator', "asynq: paused with asynq's own tools")
+  end
   redis.call('HSET', KEYS[2], ARGV[2], ARGV[3] .. ': ' .. ARGV[4])
   redis.call('SETNX', KEYS[1], now)
   decision(KEYS[3], 'pause queue', '', ARGV[3], ARGV[4], paused and 'paused' or 'open', 'paused')

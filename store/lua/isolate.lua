@@ -34,6 +34,7 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms, 'LIMIT
       'p:inc', had[5] or token)
     if ARGV[3] == '1' then redis.call('HSET', task, 'p:alone', 1) end
     local job = redis.call('HGETALL', task)
+    redis.call('HDEL', task, 'p:pass') -- it is for this execution
     table.insert(job, 1, '')
     table.insert(job, 1, token)
     table.insert(job, 1, key)

@@ -338,7 +338,7 @@ local function opens(record, board, names, events, votes, name, actor, reason, f
   local before = redis.call('HGET', record, 'state') or 'closed'
   redis.call('HINCRBY', record, 'turn', 1)
   redis.call('HSET', record, 'state', 'open', 'since', now_ms, 'reason', reason, 'by', actor, 'next', now_ms + 1000, 'probes', 0, 'resumed', 0)
-  redis.call('HDEL', record, 'probe', 'lasts', 'from', 'start', 'ramp:next', 'forced', 'until')
+  redis.call('HDEL', record, 'probe', 'lasts', 'from', 'start', 'ramp:next', 'forced', 'until', 'found')
   if forced then redis.call('HSET', record, 'forced', 1) end
   redis.call('PERSIST', record)
   redis.call('ZADD', names, now_ms, name)
@@ -363,23 +363,33 @@ end
 
 -- ramp returns how many a second may begin while a dependency recovers: 0 before it does.
 local function ramp(record, now_ms)
-  local had = redis.call('HMGET', record, 'from', 'start')
+  local had = redis.call('HMGET', record, 'from', 'start', 'until')
   local from, most = tonumber(had[1] or now_ms), setting(record, 'resume', 100)
-  if now_ms < from then return 0 end
+  if now_ms < from and now_ms < tonumber(had[3] or 0) then return 0 end
+  from = math.min(from, now_ms) -- the clock was set back
   return math.min(most, tonumber(had[2] or 1) * 2 ^ math.min(30, math.floor((now_ms - from) / 1000)))
 end
 
--- permits returns how many of most may begin now at a rate, and notes in a field that they do. It is the generic cell
--- rate algorithm (ITU-T I.371): what was not used is made up for, of a tenth of a second at most, so no second sees more
--- than 1.1 times the rate, and one.
-local function permits(record, field, now_ms, rate, most)
-  if rate <= 0 or most < 1 then return 0 end
+-- permitted returns how many of most may begin now at a rate, and of none in how many ms one may. A field has from when on
+-- the next may. It is the generic cell rate algorithm (ITU-T I.371): what was not used is made up for, of a tenth of a
+-- second at most, so no second sees more than 1.1 times the rate, and one. A time that is further off than the rate makes it
+-- is of a slower one, or of before the clock was set back.
+local function permitted(record, field, now_ms, rate, most)
+  if rate <= 0 or most < 1 then return 0, 0 end
   local gap = 1000 / rate
   local at = math.max(tonumber(redis.call('HGET', record, field) or now_ms), now_ms - 100)
-  if at > now_ms then return 0 end
-  local n = math.min(most, math.floor((now_ms - at) / gap) + 1)
-  redis.call('HSET', record, field, string.format('%.3f', at + n * gap))
-  return n
+  if at > now_ms + gap then
+    at = now_ms + gap
+    redis.call('HSET', record, field, string.format('%.3f', at))
+  end
+  if at > now_ms then return 0, math.max(1, math.ceil(at - now_ms)) end
+  return math.min(most, math.floor((now_ms - at) / gap) + 1), 0
+end
+
+-- permit notes that n begin now, which are permitted.
+local function permit(record, field, now_ms, rate, n)
+  local at = math.max(tonumber(redis.call('HGET', record, field) or now_ms), now_ms - 100)
+  redis.call('HSET', record, field, string.format('%.3f', at + n * 1000 / rate))
 end
 
 -- free returns how many places are free under a limit of concurrency; those whose owner has gone are.

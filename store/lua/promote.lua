@@ -6,6 +6,8 @@
 -- KEYS[9] perdure:{q}:turns     KEYS[10] perdure:{q}:tokens   KEYS[11] asynq:{q}:paused
 -- KEYS[12] perdure:{q}:turn: (the prefix: whose jobs wait is only known here)   KEYS[13] perdure:{q}:lanes   KEYS[14] perdure:{q}:holds
 -- ARGV[1] most jobs to move   ARGV[2] how long a shared queue may be that is not to be sorted, in jobs
+-- One that looks for itself whether what it waited for in a lane is back has a pass that lets nothing begin: by it the job
+-- keeps its place in the line.
 -- Returns {moved, ms until the next one is due or -1 when the set is empty, 1 when there is something to relay, else 0,
 -- 1 when the queue is to be sorted by whose turn it is, else 0, 1 when jobs may wait for a dependency or a limit, or the
 -- queue may be paused for one, else 0}.
@@ -21,8 +23,10 @@ local function queue(key, task, wait, since)
   if turn_of(wait) then
     redis.call('HSET', task, 'state', 'pending', 'pending_since', since or now_ns)
   else
+    local at, sort, name = string.match(wait or '', '^%d+ (%d+) (%a+) (%S+) ')
     redis.call('HDEL', task, 'p:wait')
     redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ns)
+    if sort == 'dependency' or sort == 'limit' then redis.call('HSET', task, 'p:pass', at .. ' 0 pass 0 - ' .. name) end
   end
   redis.call('LPUSH', KEYS[2], key)
   moved = moved + 1

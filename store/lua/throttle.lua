@@ -15,11 +15,13 @@ for i = 2, #all, 2 do
   if at and tonumber(at) > now_ms - tonumber(ARGV[4]) then calls = calls + tonumber(n) end
 end
 local start = math.max(1, math.floor(calls / 4)) -- they are of two seconds
-redis.call('HSET', KEYS[1], 'until', till)
 if had[1] == 'recovering' then -- one story: it is told once
-  redis.call('HSET', KEYS[1], 'from', till, 'start', start, 'reason', ARGV[3])
+  local speed = ramp(KEYS[1], now_ms)
+  if speed > 0 then start = math.max(1, math.floor(speed / 2)) else start = redis.call('HGET', KEYS[1], 'start') or 1 end
+  redis.call('HSET', KEYS[1], 'until', till, 'from', till, 'start', start, 'reason', ARGV[3])
   post(KEYS[1], KEYS[2], ARGV[1])
   return 1
 end
+redis.call('HSET', KEYS[1], 'until', till)
 recovers(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1], till, start, 'perdure', ARGV[3])
 return 1

@@ -22,7 +22,7 @@ local votes, sum = {}, {0, 0, 0, 0}
 local all = redis.call('HGETALL', KEYS[5])
 for i = 1, #all, 2 do
   local at, calls, failed, long, long_failed = string.match(all[i + 1], '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
-  if not at or tonumber(at) < now_ms - tonumber(ARGV[9]) then
+  if not at or math.abs(now_ms - tonumber(at)) > tonumber(ARGV[9]) then
     redis.call('HDEL', KEYS[5], all[i])
   else
     local vote = {tonumber(calls), tonumber(failed), tonumber(long), tonumber(long_failed)}
