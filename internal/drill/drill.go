@@ -125,6 +125,7 @@ type stage struct {
 	steady     time.Time // from then on the worker takes over from dead ones
 	crews      int
 	orders     []orders.Order
+	made       int      // orders beside those
 	newKinds   []string // that were not known before
 	newCensus  bool     // none was taken before
 	newCron    bool     // there was no schedule before

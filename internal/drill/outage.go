@@ -34,6 +34,17 @@ func ownOrders() []jobs.Handler {
 // payments is the service under its name as a dependency of the crew's workers.
 func (c *crew) payments() string { return orders.Services{Prefix: c.queue}.DependencyName("payments") }
 
+// newOrders are n orders that no other scenario has had.
+func (s *stage) newOrders(n int) []orders.Order {
+	list := make([]orders.Order, n)
+	for i := range list {
+		list[i] = s.orders[i%len(s.orders)]
+		s.made++
+		list[i].ID = fmt.Sprintf("order:%d", 1_000_000+s.made)
+	}
+	return list
+}
+
 // takeAway makes payments refuse every connection, and returns since when.
 func (c *crew) takeAway(ctx context.Context) (time.Time, error) {
 	gone := time.Now()
@@ -136,8 +147,9 @@ func serviceUnavailable(ctx context.Context, c *crew) (string, string, error) {
 	}
 	c.orderOf = func(o orders.Order) jobs.Job { return ownOrder.New(o.ID, o, jobs.Queue(c.queue)) }
 	var l load
-	over, traffic := make(chan struct{}), make(chan error, 1)
-	go func() { traffic <- l.flow(ctx, c, c.orders[1000:1500], 100*time.Millisecond, over) }()
+	began, over, traffic := time.Now(), make(chan struct{}), make(chan error, 1)
+	list := c.newOrders(500)
+	go func() { traffic <- l.flow(ctx, c, list, 100*time.Millisecond, over) }()
 	o, err := c.outage(ctx)
 	close(over)
 	if err = errors.Join(err, <-traffic); err != nil {
@@ -148,7 +160,7 @@ func serviceUnavailable(ctx context.Context, c *crew) (string, string, error) {
 		return total.String(), "", err
 	}
 	info, err := c.dependency(ctx)
-	calls, callsErr := c.charges("received", time.Time{})
+	calls, callsErr := c.charges("received", began)
 	probes := strayed(o.refused, o.held)
 	observed := fmt.Sprintf("payments gone for %v: the fleet held %v after the first refused call, the queue was paused whole with %d orders waiting and %d jobs running, the first order resumed %v after it was back; %s",
 		since(o.gone, o.back), since(o.refused[0], o.held), o.waiting, o.running, since(o.back, o.resumed), total)
@@ -176,7 +188,7 @@ type outage struct {
 
 // outage takes payments away under load and brings it back.
 func (c *crew) outage(ctx context.Context) (o outage, err error) {
-	if _, err = c.awaitCharges(ctx, 10, "effect", time.Time{}); err != nil {
+	if _, err = c.awaitCharges(ctx, 10, "effect", time.Now()); err != nil {
 		return o, err
 	}
 	if o.gone, err = c.takeAway(ctx); err != nil {
@@ -231,7 +243,7 @@ func (c *crew) away(ctx context.Context, l *load, list []orders.Order) (gone tim
 
 func recoveryRamp(ctx context.Context, c *crew) (string, string, error) {
 	var l load
-	list := c.orders[1500:1800]
+	list := c.newOrders(300)
 	if _, err := c.away(ctx, &l, list); err != nil {
 		return "", "", err
 	}
@@ -294,7 +306,7 @@ func ramped(after time.Duration, resume float64) (sum float64) {
 
 func relapse(ctx context.Context, c *crew) (string, string, error) {
 	var l load
-	list := c.orders[1800:2000]
+	list := c.newOrders(200)
 	if _, err := c.away(ctx, &l, list); err != nil {
 		return "", "", err
 	}
@@ -359,7 +371,8 @@ func oneBadNode(ctx context.Context, c *crew) (string, string, error) {
 		return "", "", err
 	}
 	var l load
-	if err := l.flow(ctx, c, c.orders[2000:2200], 20*time.Millisecond, nil); err != nil {
+	list := c.newOrders(200)
+	if err := l.flow(ctx, c, list, 20*time.Millisecond, nil); err != nil {
 		return "", "", err
 	}
 	total, err := l.end(ctx, c)
@@ -369,7 +382,7 @@ func oneBadNode(ctx context.Context, c *crew) (string, string, error) {
 	info, err := c.dependency(ctx)
 	failed, failedErr := bad.metric(ctx, "perdure_dependency_calls_total", fmt.Sprintf("dependency=%q,ended=%q", c.payments(), "failed"))
 	held, heldErr := bad.metric(ctx, "perdure_held_total", fmt.Sprintf("dependency=%q", c.payments()))
-	calls, callsErr := c.calls("/charge", c.orders[2000:2200]...)
+	calls, callsErr := c.calls("/charge", list...)
 	callers := map[string]int{}
 	for _, call := range calls {
 		callers[call.Caller]++

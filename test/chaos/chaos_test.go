@@ -62,7 +62,7 @@ func TestTheShortestRunHasEveryFault(t *testing.T) {
 				}
 			}
 		}
-		if len(kinds) != 10 {
+		if len(kinds) != 11 {
 			t.Fatalf("seed %d: only %v", o.Seed, kinds)
 		}
 	}

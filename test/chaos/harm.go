@@ -57,6 +57,8 @@ func (s *stage) happen(ctx context.Context, f fault) (bool, error) {
 		return happened, s.redis.start(ctx)
 	case redisFreeze:
 		return s.redis.freeze(ctx, f.Hold), nil
+	case serviceOutage:
+		return s.outage(ctx, f)
 	case scriptFlush:
 		return true, s.redis.rdb.ScriptFlush(ctx).Err()
 	}

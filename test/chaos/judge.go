@@ -27,6 +27,9 @@ func (s *stage) judge(ctx context.Context, r *Report, f *feed) error {
 	if err := s.checkEffects(r, f, s.kept(r, f, infos)); err != nil {
 		return err
 	}
+	if err := s.checkOutages(ctx, r, infos); err != nil {
+		return err
+	}
 	drift, err := s.drift(ctx)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ const (
 	cutReset      = "connections reset"
 	cutSilent     = "connections silent"
 	cutSlow       = "connections slow"
+	serviceOutage = "outages of a service"
 )
 
 // The faults that happen all the time.
@@ -27,6 +28,7 @@ const (
 	duplicates   = "duplicate enqueues"
 	clockJumps   = "workers whose clock jumps"
 	staleRefused = "stale writes refused"
+	opened       = "breakers opened"
 )
 
 // fault is one entry of the plan.
@@ -53,6 +55,7 @@ func plan(o Options) []lane {
 		{faults: every(r, o.Duration, 9*time.Second, none, schedulerKill)},
 		{faults: every(r, o.Duration, 3*time.Second, span(300, 2500), cutReset, cutSilent, cutSlow), apart: true},
 		{faults: redisFaults(r, o)},
+		{faults: every(r, o.Duration, outageEvery(o), span(2000, 4500), serviceOutage)},
 	}
 }
 
@@ -119,9 +122,10 @@ func minima(o Options) []Count {
 		{Name: duplicates, Minimum: o.Workflows / 2},
 		{Name: clockJumps, Minimum: max(1, int(o.Duration/(12*time.Second)))},
 		{Name: staleRefused, Minimum: 1},
+		{Name: opened, Minimum: 1},
 	}
 	for _, kind := range []string{
-		workerKill, workerStop, schedulerKill, redisKill, redisPower, redisFreeze, scriptFlush, cutReset, cutSilent, cutSlow,
+		workerKill, workerStop, schedulerKill, redisKill, redisPower, redisFreeze, scriptFlush, cutReset, cutSilent, cutSlow, serviceOutage,
 	} {
 		counts = append(counts, Count{Name: kind, Minimum: max(1, planned[kind]*3/4)})
 	}

@@ -103,7 +103,7 @@ func (s *stage) startServer(ctx context.Context, name, shim, fsync string, args 
 }
 
 func (s *stage) startServices(ctx context.Context) error {
-	for name, delay := range slow {
+	for name := range slow {
 		port, err := freePort()
 		if err != nil {
 			return err
@@ -118,7 +118,7 @@ func (s *stage) startServices(ctx context.Context) error {
 		if err := awaitHealthy(ctx, s.urls[name]); err != nil {
 			return fmt.Errorf("service %s: %w; see %s", name, err, logOf(s.dir, name))
 		}
-		if err := orders.SetFault(ctx, s.urls[name], orders.Fault{Mode: "slow", DelayMS: int(delay.Milliseconds())}); err != nil {
+		if err := orders.SetFault(ctx, s.urls[name], slowness(name)); err != nil {
 			return err
 		}
 	}
@@ -274,6 +274,7 @@ func (s *stage) settle(ctx context.Context, report *Report, f *feed, feeding *sy
 		f.again(ctx) // the producer's part after a loss
 	}
 	left := s.awaitEnd(ctx, f.keys())
+	s.awaitLanes(ctx)
 	took := time.Since(began)
 	s.logf("settled after %v; %d jobs not ended", took.Round(time.Millisecond), left)
 	report.found("ms from the last fault to the last job", int(took.Milliseconds()))
