@@ -225,8 +225,12 @@ func (s *Store) Shelve(ctx context.Context, queue, name string) (moved int, over
 func cutASCII(text string, most int) string { return text[:min(len(text), most)] }
 
 // ForgetDependencyEvents removes the decisions about dependencies and limits, for drills
-// on a Redis where there were none before.
+// on a Redis where there were none before. When they were sealed meanwhile they stay.
 func (s *Store) ForgetDependencyEvents(ctx context.Context) error {
+	sealed, err := s.rdb.Exists(ctx, sealsKey(delivery.Dependencies)).Result()
+	if err != nil || sealed == 1 {
+		return unreachable(err)
+	}
 	return unreachable(s.rdb.Unlink(ctx, dependencyEventsKey).Err())
 }
 
