@@ -104,8 +104,10 @@ type Refusal struct {
 
 // Lane is where jobs of a kind wait in a queue for one name.
 type Lane struct {
-	Queue, Name, Kind string
-	Jobs              int64 // entries; some may have moved on
+	Queue string `json:"queue"`
+	Name  string `json:"name"`
+	Kind  string `json:"kind"`
+	Jobs  int64  `json:"jobs"` // entries; some may have moved on
 }
 
 // Grant is how many of those who wait may begin.
@@ -138,19 +140,37 @@ type Lease struct {
 // DependencyInfo is all that people see of a dependency or a limit.
 type DependencyInfo struct {
 	jobs.Standing
-	Rate     float64 `json:"rate,omitempty"` // while it recovers: jobs that may begin in this second
-	Ratio    float64 `json:"ratio"`
-	MinCalls int     `json:"min_calls"`
-	Quorum   int     `json:"quorum"`
-	Workers  int     `json:"workers"` // that have a vote
-	Against  int     `json:"against"` // of them, that see it fail
-	Calls    int     `json:"calls"`   // ended within the last 30 s, as workers last said
-	Failed   int     `json:"failed"`  // of them
-	Running  int     `json:"running"` // places taken, where concurrency is limited
-	Waiting  int64   `json:"waiting"` // jobs parked on it
-	Probes   int64   `json:"probes"`  // since it opened
-	Resumed  int64   `json:"resumed"` // jobs sent back since it opened
-	NextTry  string  `json:"next_try,omitempty"`
+	Rate     float64   `json:"rate,omitempty"` // while it recovers: jobs that may begin in this second
+	Ratio    float64   `json:"ratio"`
+	MinCalls int       `json:"min_calls"`
+	Quorum   int       `json:"quorum"`
+	Workers  int       `json:"workers"` // that have a vote
+	Against  int       `json:"against"` // of them, that see it fail
+	Calls    int       `json:"calls"`   // ended within the last 30 s, as workers last said
+	Failed   int       `json:"failed"`  // of them
+	Running  int       `json:"running"` // places taken, where concurrency is limited
+	Waiting  int64     `json:"waiting"` // jobs parked on it
+	Held     int64     `json:"held"`    // pending jobs of queues that are paused whole for it
+	Probes   int64     `json:"probes"`  // since it opened
+	Resumed  int64     `json:"resumed"` // jobs sent back since it opened
+	NextTry  string    `json:"next_try,omitempty"`
+	Kinds    []string  `json:"kinds,omitempty"`      // that need it, as their workers have said
+	Declared bool      `json:"declared,omitempty"`   // a program has described it
+	Set      []string  `json:"set,omitempty"`        // settings that are an operator's: resume, ratio, min_calls, quorum, rate, concurrency
+	Looked   time.Time `json:"looked_at,omitzero"`   // when a process last asked whether those who wait may go
+	Oldest   time.Time `json:"oldest_wait,omitzero"` // since when the first of them waits
+}
+
+// Named reports whether somebody has named it: a kind, a program or an operator. Other
+// names come along with jobs, as hosts of http.request do, and there may be any number.
+func (i DependencyInfo) Named() bool {
+	return IsLimit(i.Name) || i.Declared || len(i.Kinds) > 0 || len(i.Set) > 0
+}
+
+// Quiet reports whether nothing is to be seen of it: it is closed, and nobody calls it
+// or waits.
+func (i DependencyInfo) Quiet() bool {
+	return i.State == jobs.DependencyClosed && i.Calls == 0 && i.Waiting == 0 && i.Held == 0 && i.Throttled.IsZero()
 }
 
 // Tuning is what an operator sets of a dependency or a limit; nil fields stay, a value
