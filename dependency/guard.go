@@ -260,7 +260,7 @@ func (g *Guard) own(c *Call, name string, s *service, retry bool) *Held {
 	if !s.budget.take(now) {
 		return &Held{
 			Name: name, Waiting: jobs.Waiting{Type: "timer", Name: name + ": retries are at most a fifth of its calls"},
-			Said:    "retries of calls to " + name + " are at most a fifth of all; this one waits", Delay: time.Second + rand.N(2*time.Second),
+			Said: "retries of calls to " + name + " are at most a fifth of all; this one waits", Delay: time.Second + rand.N(2*time.Second),
 		}
 	}
 	return nil
@@ -280,7 +280,7 @@ func (g *Guard) ask(ctx context.Context, c *Call, asks []delivery.Ask) *Held {
 		name := asks[0].Name
 		return &Held{
 			Name: name, Waiting: jobs.Waiting{Type: "timer", Name: name + ": it cannot be asked whether this may begin"},
-			Said:    fmt.Sprintf("it cannot be asked whether %s lets this begin: %v", name, err), Delay: time.Second + rand.N(time.Second),
+			Said: fmt.Sprintf("it cannot be asked whether %s lets this begin: %v", name, err), Delay: time.Second + rand.N(time.Second),
 		}
 	}
 	g.mu.Lock()
@@ -337,17 +337,7 @@ func throttled(s jobs.Standing) *Held {
 }
 
 func atLimit(name string, s jobs.Standing) *Held {
-	return inLane("limit", name, fmt.Sprintf("%s is at its limit (%s)", name, limitText(s.Limit)))
-}
-
-func limitText(l jobs.Limit) string {
-	switch {
-	case l.Rate > 0 && l.Concurrency > 0:
-		return fmt.Sprintf("%g a second, %d at a time", l.Rate, l.Concurrency)
-	case l.Rate > 0:
-		return fmt.Sprintf("%g a second", l.Rate)
-	}
-	return fmt.Sprintf("%d at a time", l.Concurrency)
+	return inLane("limit", name, fmt.Sprintf("%s is at its limit (%s)", name, s.Limit))
 }
 
 func inLane(sort, name, said string) *Held {

@@ -124,26 +124,34 @@ func (a around) names() map[string]bool {
 	return names
 }
 
-// Dependencies returns all dependencies and limits that are known, by name: those that
-// have opened or were used within a week, those that kinds need, and those with settings.
+// Dependencies returns all dependencies that are known, by name: those that have opened or
+// were used within a week, those that kinds need, and those with settings.
 func (s *Store) Dependencies(ctx context.Context) ([]delivery.DependencyInfo, error) {
-	return s.dependencies(ctx, "-inf")
+	return s.dependencies(ctx, "-inf", func(name string) bool { return !delivery.IsLimit(name) })
 }
 
 // DependenciesInUse is [Store.Dependencies] without those that nothing was heard of
 // within a minute, unless they are not closed, limit something, or kinds need them.
 func (s *Store) DependenciesInUse(ctx context.Context) ([]delivery.DependencyInfo, error) {
-	return s.dependencies(ctx, fmt.Sprint(s.now().Add(-heardLately).UnixMilli()))
+	since := fmt.Sprint(s.now().Add(-heardLately).UnixMilli())
+	return s.dependencies(ctx, since, func(name string) bool { return !delivery.IsLimit(name) })
 }
 
-// DependenciesWatched returns those that are not closed, limit something, are waited
-// for, or that kinds need, by name. It costs the same however many were ever called.
+// Limits returns the limits of kinds and tenants that are known, by name: also one that
+// somebody has set to none.
+func (s *Store) Limits(ctx context.Context) ([]delivery.DependencyInfo, error) {
+	return s.dependencies(ctx, "-inf", delivery.IsLimit)
+}
+
+// DependenciesWatched returns dependencies and limits that are not closed, limit
+// something, are waited for, or that kinds need, by name. It costs the same however many
+// were ever called.
 func (s *Store) DependenciesWatched(ctx context.Context) ([]delivery.DependencyInfo, error) {
-	return s.dependencies(ctx, "")
+	return s.dependencies(ctx, "", func(string) bool { return true })
 }
 
 // dependencies returns those around, and those heard of since a score; "": only these.
-func (s *Store) dependencies(ctx context.Context, since string) ([]delivery.DependencyInfo, error) {
+func (s *Store) dependencies(ctx context.Context, since string, keep func(name string) bool) ([]delivery.DependencyInfo, error) {
 	a, err := s.around(ctx)
 	if err != nil {
 		return nil, err
@@ -158,6 +166,7 @@ func (s *Store) dependencies(ctx context.Context, since string) ([]delivery.Depe
 			names[name] = true
 		}
 	}
+	maps.DeleteFunc(names, func(name string, _ bool) bool { return !keep(name) })
 	infos := []delivery.DependencyInfo{}
 	for some := range slices.Chunk(slices.Sorted(maps.Keys(names)), viewsAtOnce) {
 		more, err := s.viewsOf(ctx, some, a)
@@ -188,12 +197,17 @@ func (s *Store) Dependency(ctx context.Context, name string) (delivery.Dependenc
 	return infos[0], nil
 }
 
-func unheard(name string) error {
-	if delivery.IsLimit(name) {
-		return fmt.Errorf("limit %s: nothing is known of it: %w", name, jobs.ErrNotFound)
+// unheard is the name of a dependency or limit that nothing is known of.
+type unheard string
+
+func (u unheard) Error() string {
+	if delivery.IsLimit(string(u)) {
+		return "limit " + string(u) + " not found: nobody has set it and no worker has said that it has the kind; `perdure limit list` has those that are known"
 	}
-	return fmt.Errorf("dependency %s: no kind needs it and no worker has called it lately: %w", name, jobs.ErrNotFound)
+	return "dependency " + string(u) + " not found: no kind needs it and no worker has called it lately; `perdure dep list --all` has those that are known"
 }
+
+func (u unheard) Is(target error) bool { return target == jobs.ErrNotFound }
 
 // viewsOf returns those of the names of which something is known.
 func (s *Store) viewsOf(ctx context.Context, names []string, a around) ([]delivery.DependencyInfo, error) {

@@ -59,8 +59,9 @@ func TestDependencyViews(t *testing.T) {
 		read func() ([]delivery.DependencyInfo, error)
 		want []string
 	}{
-		{func() ([]delivery.DependencyInfo, error) { return f.Dependencies(f.ctx) }, []string{"host.example", "kind/kind.a", "mail", "payments"}},
-		{func() ([]delivery.DependencyInfo, error) { return f.DependenciesInUse(f.ctx) }, []string{"host.example", "kind/kind.a", "payments"}},
+		{func() ([]delivery.DependencyInfo, error) { return f.Dependencies(f.ctx) }, []string{"host.example", "mail", "payments"}},
+		{func() ([]delivery.DependencyInfo, error) { return f.DependenciesInUse(f.ctx) }, []string{"host.example", "payments"}},
+		{func() ([]delivery.DependencyInfo, error) { return f.Limits(f.ctx) }, []string{"kind/kind.a"}},
 		{func() ([]delivery.DependencyInfo, error) { return f.DependenciesWatched(f.ctx) }, []string{"kind/kind.a", "payments"}},
 	} {
 		if got, err := row.read(); err != nil || !slices.Equal(names(got), row.want) {

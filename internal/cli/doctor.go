@@ -14,8 +14,9 @@ import (
 
 func (a *App) doctorCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "doctor", Short: "Look whether Redis keeps what the durability mode promises", Args: exactly(0, "no arguments"),
-		Long: "Look whether Redis keeps what the durability mode promises. Nothing is changed but for scratch keys, which are removed.\n" +
+		Use: "doctor", Short: "Look whether Redis keeps what the durability mode promises, and whether jobs wait for nothing", Args: exactly(0, "no arguments"),
+		Long: "Look whether Redis keeps what the durability mode promises, and whether breakers are open for long or jobs wait for what is closed.\n" +
+			"Nothing is changed but for scratch keys, which are removed.\n" +
 			"Exit code 1 when workers of that mode would refuse to start, 5 when Redis cannot be reached; warnings are no failure.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
@@ -27,11 +28,16 @@ func (a *App) doctorCommand() *cobra.Command {
 				if err != nil {
 					a.log.Warn("cannot measure the quarantine", "error", err) // such as where MEMORY is refused
 				}
+				ailing, err := ailments(ctx, s)
+				if err != nil {
+					return err
+				}
 				told := struct {
 					doctor.Report
-					Quarantine []delivery.DeadMemory `json:"quarantine"`
-				}{report, memory}
-				if err := a.print(told, func() { a.diagnosis(report); a.deadMemory(memory) }); err != nil {
+					Quarantine   []delivery.DeadMemory `json:"quarantine"`
+					Dependencies []ailment             `json:"dependencies"`
+				}{report, memory, ailing}
+				if err := a.print(told, func() { a.diagnosis(report); a.deadMemory(memory); a.ailmentTable(ailing) }); err != nil {
 					return err
 				}
 				if report.Verdict == doctor.Refuse {

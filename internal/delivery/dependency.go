@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -173,6 +174,23 @@ func (i DependencyInfo) Quiet() bool {
 	return i.State == jobs.DependencyClosed && i.Calls == 0 && i.Waiting == 0 && i.Held == 0 && i.Throttled.IsZero()
 }
 
+// Unlimited is a limit that nothing is known of: it bounds nothing.
+func Unlimited(name string) DependencyInfo {
+	return DependencyInfo{Standing: jobs.Standing{Name: name, State: jobs.DependencyClosed}}
+}
+
+// WorstFirst puts those first that are open, then those that recover.
+func WorstFirst(infos []DependencyInfo) {
+	rank := map[jobs.DependencyState]int{jobs.DependencyOpen: 0, jobs.DependencyRecovering: 1}
+	of := func(i DependencyInfo) int {
+		if n, ok := rank[i.State]; ok {
+			return n
+		}
+		return len(rank)
+	}
+	slices.SortStableFunc(infos, func(a, b DependencyInfo) int { return of(a) - of(b) })
+}
+
 // Tuning is what an operator sets of a dependency or a limit; nil fields stay, a value
 // below 0 takes the operator's setting back.
 type Tuning struct {
@@ -186,7 +204,7 @@ type Tuning struct {
 
 // Check returns an error matching [jobs.ErrInvalid] that names what is out of bounds.
 func (t Tuning) Check(name string) error {
-	d := jobs.Dependency{Name: strings.ReplaceAll(name, "/", ":")}
+	d := jobs.Dependency{Name: name}
 	some := false
 	number := func(from *float64, to *float64) {
 		if some = some || from != nil; from != nil && *from >= 0 {
@@ -217,6 +235,9 @@ func (t Tuning) Check(name string) error {
 		if zero {
 			return &jobs.InvalidError{Field: field, Value: 0, Bound: "over 0, or below 0 for the default"}
 		}
+	}
+	if IsLimit(name) {
+		return d.Limit.Check("limit of " + name)
 	}
 	return d.Check()
 }
