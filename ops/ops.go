@@ -25,6 +25,8 @@ type Store interface {
 	ReplayPlans
 	Queues
 	Kinds
+	DependencyViews
+	Breakers
 }
 
 // Quarantine decides about isolated jobs.
@@ -223,6 +225,7 @@ func (s *service) routes() []route {
 		{"GET /{$}", Viewer, (*service).home},
 		{"GET /style.css", Viewer, (*service).style},
 	}
+	all = append(all, dependencyRoutes()...)
 	all = append(all, s.scheduleRoutes()...)
 	if s.metrics != nil {
 		all = append(all, route{"GET /metrics", Viewer, (*service).showMetrics})

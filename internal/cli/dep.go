@@ -50,7 +50,7 @@ func (a *App) depTable(infos []delivery.DependencyInfo) {
 	rows := [][]string{{"NAME", "STATE", "SINCE", "WAITING", "RATE", "CALLS", "FAILED", "WORKERS", "NEXT TRY", "WHY"}}
 	for _, i := range infos {
 		rows = append(rows, []string{
-			i.Name, depState(i), clock(i.Since), fmt.Sprint(i.Waiting + i.Held), depRate(i), fmt.Sprint(i.Calls), fmt.Sprint(i.Failed), depWorkers(i), dash(i.NextTry), depWhy(i),
+			i.Name, depState(i), clock(i.Since), fmt.Sprint(i.AllWaiting()), depRate(i), fmt.Sprint(i.Calls), fmt.Sprint(i.Failed), depWorkers(i), dash(i.NextTry), depWhy(i),
 		})
 	}
 	a.table(rows...)
@@ -139,7 +139,7 @@ func (a *App) depStory(s store.DependencyStory, now time.Time) {
 	if why := depWhy(s.DependencyInfo); why != "" {
 		a.printf("  %s\n", oneLine(why, 500))
 	}
-	a.printf("  %s\n", depNext(s.DependencyInfo))
+	a.printf("  %s\n", cmp.Or(s.Next(), "Calls are made"))
 	if len(s.Kinds) > 0 {
 		a.printf("  needed by %s\n", oneLine(strings.Join(s.Kinds, ", "), 500))
 	}
@@ -172,23 +172,6 @@ func depFor(i delivery.DependencyInfo, now time.Time) string {
 		return ""
 	}
 	return "  since " + clock(i.Since) + " (" + max(now.Sub(i.Since), 0).Round(time.Second).String() + ")"
-}
-
-// depNext says what happens by itself, or who has to do what.
-func depNext(i delivery.DependencyInfo) string {
-	switch {
-	case i.Forced:
-		return "stays open until somebody closes it: perdure dep close " + i.Name + " --reason WHY"
-	case i.State == jobs.DependencyOpen:
-		return fmt.Sprintf("closes by itself: at most a probe a second, the next %s; then jobs resume, 1, 2, 4 ... up to %g a second", i.NextTry, i.Resume)
-	case i.State == jobs.DependencyRecovering:
-		return fmt.Sprintf("jobs resume by themselves, %g a second now, up to %g; it closes then", i.Rate, i.Resume)
-	case i.Waiting > 0 && i.Limit.None():
-		return fmt.Sprintf("those who wait resume by themselves, %g a second", i.Resume)
-	case i.Waiting > 0:
-		return "those who wait begin as its limit allows"
-	}
-	return "calls are made"
 }
 
 func eventLine(e store.Event) string {

@@ -87,9 +87,9 @@ func TestDependencies(t *testing.T) {
 		p.on(0, "accepted", "job", "enqueue", "pay", "--key", fmt.Sprint("k", i), "--data", `"x"`)
 	}
 	p.until("payments  open", "dep", "list")
-	p.on(0, "payments  OPEN|connection refused|closes by itself: at most a probe a second|needed by pay|open by perdure", "dep", "show", "payments")
+	p.on(0, "payments  OPEN|connection refused|It closes by itself: at most a probe a second|needed by pay|open by perdure", "dep", "show", "payments")
 	p.until("dependency payments since", "job", "list", "--state", "paused") // a probe was made
-	p.on(0, "OPEN (FORCED)|ann: their maintenance|stays open until somebody closes it: perdure dep close payments", "dep", "open", "payments", "--reason", "their maintenance")
+	p.on(0, "OPEN (FORCED)|ann: their maintenance|It stays open until somebody closes it: perdure dep close payments", "dep", "open", "payments", "--reason", "their maintenance")
 	p.until("dependency payments since", "job", "list", "--state", "paused")
 	p.on(0, "payouts/pay", "dep", "show", "payments")
 	told := 0
@@ -108,7 +108,7 @@ func TestDependencies(t *testing.T) {
 	p.away.Store(false)
 	p.on(exitTimedOut, "open (forced)|payments is open, with |jobs waiting, after 300ms", "dep", "watch", "payments", "--timeout", "300ms")
 	p.on(0, "resumes at 4/s|set by an operator, taken back with `default`: resume", "dep", "set", "payments", "--resume", "4", "--reason", "gently")
-	p.on(0, "payments  RECOVERING|jobs resume by themselves", "dep", "close", "payments", "--reason", "they are back")
+	p.on(0, "payments  RECOVERING|Jobs resume by themselves", "dep", "close", "payments", "--reason", "they are back")
 	p.on(0, "payments  closed", "dep", "watch", "payments", "--timeout", "30s")
 	p.on(0, "nothing changed|payments  CLOSED", "dep", "close", "payments", "--reason", "to be sure")
 	for i := range 8 {

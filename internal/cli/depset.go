@@ -276,7 +276,7 @@ func (a *App) watchAndTell(ctx context.Context, s *store.Store, name string, tim
 		return err
 	}
 	if timeout > 0 && !recovered(info) && ctx.Err() == nil {
-		return &exitError{exitTimedOut, fmt.Errorf("%s is %s, with %d jobs waiting, after %v", name, info.State, info.Waiting+info.Held, timeout)}
+		return &exitError{exitTimedOut, fmt.Errorf("%s is %s, with %d jobs waiting, after %v", name, info.State, info.AllWaiting(), timeout)}
 	}
 	return nil
 }
@@ -284,7 +284,7 @@ func (a *App) watchAndTell(ctx context.Context, s *store.Store, name string, tim
 // recovered reports whether there is nothing more to be watched. Under a limit some may
 // wait at any time.
 func recovered(i delivery.DependencyInfo) bool {
-	return i.State == jobs.DependencyClosed && (i.Waiting+i.Held == 0 || !i.Limit.None())
+	return i.State == jobs.DependencyClosed && (i.AllWaiting() == 0 || !i.Limit.None())
 }
 
 // watchDependency shows on the error output how a dependency fares, until it has recovered
@@ -307,7 +307,7 @@ func (a *App) watchDependency(ctx context.Context, s *store.Store, name string, 
 			return info, nil
 		}
 		show.what = strings.TrimSuffix(fmt.Sprintf("%s at %s, resumed", info.State, depRate(info)), "at -, resumed")
-		show.at(info.Resumed, info.Resumed+info.Waiting+info.Held)
+		show.at(info.Resumed, info.Resumed+info.AllWaiting())
 		select {
 		case <-ctx.Done():
 			return info, nil // it goes on without us

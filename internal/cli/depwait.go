@@ -30,7 +30,7 @@ func (a *App) whyItWaits(ctx context.Context, s *store.Store, i jobs.Info) {
 	case delivery.IsLimit(d.Name):
 		a.printf("  limit %s: %s; %d running, %d waiting, the first since %s\n", d.Name, d.Limit, d.Running, d.Waiting, clock(d.Oldest))
 	default:
-		a.printf("  %s is %s%s: %s\n  %s\n", d.Name, depState(d), strings.Replace(depFor(d, s.Now()), "  ", " ", 1), oneLine(depWhy(d), 300), depNext(d))
+		a.printf("  %s is %s%s: %s\n  %s\n", d.Name, depState(d), strings.Replace(depFor(d, s.Now()), "  ", " ", 1), oneLine(depWhy(d), 300), d.Next())
 	}
 }
 
@@ -84,12 +84,12 @@ func ailing(i delivery.DependencyInfo, now time.Time) *ailment {
 		}
 	case i.State == jobs.DependencyOpen && i.Forced && long > openLong:
 		return &ailment{
-			Value: fmt.Sprintf("opened by %s %s ago (%s); %d jobs wait", i.By, long, i.Reason, i.Waiting+i.Held), Why: "what somebody has opened stays open until somebody closes it",
+			Value: fmt.Sprintf("opened by %s %s ago (%s); %d jobs wait", i.By, long, i.Reason, i.AllWaiting()), Why: "what somebody has opened stays open until somebody closes it",
 			Fix: "when it is over: perdure dep close " + i.Name + " --reason WHY",
 		}
 	case i.State == jobs.DependencyOpen && long > openLong:
 		return &ailment{
-			Value: fmt.Sprintf("open for %s (%s); %d jobs wait", long, i.Reason, i.Waiting+i.Held), Why: "it closes by itself once a probe finds the service well; none has",
+			Value: fmt.Sprintf("open for %s (%s); %d jobs wait", long, i.Reason, i.AllWaiting()), Why: "it closes by itself once a probe finds the service well; none has",
 			Fix: "ask whoever runs " + i.Name + "; `perdure dep show " + i.Name + "` tells what the last probe has found",
 		}
 	}

@@ -168,10 +168,25 @@ func (i DependencyInfo) Named() bool {
 	return IsLimit(i.Name) || i.Declared || len(i.Kinds) > 0 || len(i.Set) > 0
 }
 
-// Quiet reports whether nothing is to be seen of it: it is closed, and nobody calls it
-// or waits.
-func (i DependencyInfo) Quiet() bool {
-	return i.State == jobs.DependencyClosed && i.Calls == 0 && i.Waiting == 0 && i.Held == 0 && i.Throttled.IsZero()
+// AllWaiting is how many jobs do not begin because of it.
+func (i DependencyInfo) AllWaiting() int64 { return i.Waiting + i.Held }
+
+// Next says what happens by itself, or who has to do what; "" when calls are made and
+// nobody waits.
+func (i DependencyInfo) Next() string {
+	switch {
+	case i.Forced:
+		return "It stays open until somebody closes it: perdure dep close " + i.Name + " --reason WHY"
+	case i.State == jobs.DependencyOpen:
+		return fmt.Sprintf("It closes by itself: at most a probe a second, the next %s; then jobs resume, 1, 2, 4 ... up to %g a second", i.NextTry, i.Resume)
+	case i.State == jobs.DependencyRecovering:
+		return fmt.Sprintf("Jobs resume by themselves, %g a second now, up to %g; it closes then", i.Rate, i.Resume)
+	case i.Waiting > 0 && i.Limit.None():
+		return fmt.Sprintf("Those who wait resume by themselves, %g a second", i.Resume)
+	case i.Waiting > 0:
+		return "Those who wait begin as its limit allows"
+	}
+	return ""
 }
 
 // Unlimited is a limit that nothing is known of: it bounds nothing.
