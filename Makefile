@@ -8,7 +8,7 @@ TESTFLAGS ?=
 CHAOSFLAGS ?=
 BENCHTIME ?= 1s
 
-.PHONY: help build dev test redis fmt lint vuln bench crash drill chaos chaos-mutants soak clean
+.PHONY: help build dev test redis fmt lint vuln bench crash outage drill chaos chaos-mutants soak clean
 
 help: ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench: redis ## benchmarks, without the tests; BENCHTIME=10s for longer
 
 crash: redis ## kill workers mid-step, 200 times, and measure until their jobs run elsewhere; CRASHFLAGS='--trials 20 --seed 7'
 	go run ./test/crash $(CRASHFLAGS)
+
+outage: redis ## take a service away from 100,000 jobs, and measure how they come back; OUTAGEFLAGS='--jobs 10000'
+	go run ./test/outage $(OUTAGEFLAGS)
 
 drill: build redis ## play the promises for real and show the evidence
 	bin/perdure drill

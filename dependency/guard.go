@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"sync"
 	"time"
 
@@ -101,15 +102,20 @@ func New(store Store, options Options) (*Guard, error) {
 	for _, name := range options.Needs {
 		g.known[name] = jobs.Dependency{Name: name}
 	}
-	described := map[string]bool{}
+	described := map[string]jobs.Dependency{}
 	for _, d := range options.Dependencies {
 		if err := d.Check(); err != nil {
 			return nil, err
 		}
-		if described[d.Name] {
-			return nil, &jobs.InvalidError{Field: "dependency", Value: d.Name, Bound: "described once"}
+		said := d
+		said.Health = nil
+		if before, again := described[d.Name]; again && !reflect.DeepEqual(before, said) {
+			return nil, &jobs.InvalidError{Field: "dependency", Value: d.Name, Bound: "described in one way"}
 		}
-		described[d.Name], g.known[d.Name] = true, d
+		if described[d.Name] = said; d.Health == nil {
+			d.Health = g.known[d.Name].Health
+		}
+		g.known[d.Name] = d
 	}
 	for name := range g.known {
 		g.service(name)
@@ -149,7 +155,7 @@ func (h *Held) Is(target error) bool { return target == jobs.ErrHeld }
 type Question struct {
 	Names []string       // of services and limits
 	Pass  *delivery.Pass // that the execution was sent back with; nil: none
-	Retry bool           // something of it has failed before
+	Retry bool           // they were made before, and an attempt was used in vain
 }
 
 // Begin asks whether calls of services may be made, and what a limit bounds may begin.
@@ -184,7 +190,7 @@ func (g *Guard) look(q Question) (*Call, []delivery.Ask, *Held) {
 		}
 		standing := g.view[name]
 		c.began[name] = standing
-		ask, held := g.lookAt(c, name, standing, pass, q.Retry)
+		ask, held := g.lookAt(c, name, standing, pass)
 		if held != nil {
 			return c, nil, held
 		}
@@ -192,10 +198,38 @@ func (g *Guard) look(q Question) (*Call, []delivery.Ask, *Held) {
 			asks = append(asks, *ask)
 		}
 	}
-	return c, asks, nil
+	return c, asks, g.afford(c, q)
 }
 
-func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *delivery.Pass, retry bool) (*delivery.Ask, *Held) {
+// afford takes what the calls cost of the budget for retries, or says that there is not
+// enough. Calls that are no retries fill it. Where a service recovers the ramp bounds all
+// of its calls.
+func (g *Guard) afford(c *Call, q Question) *Held {
+	now := g.now()
+	var services []*service
+	for name, standing := range c.began {
+		if delivery.IsLimit(name) || standing.State != "" && standing.State != jobs.DependencyClosed {
+			continue
+		}
+		s := g.service(name)
+		if services = append(services, s); q.Retry && !s.budget.has(now) {
+			return &Held{
+				Name: name, Waiting: jobs.Waiting{Type: "timer", Name: name + ": retries are at most a fifth of its calls"},
+				Said: "retries of calls to " + name + " are at most a fifth of all; this one waits", Delay: time.Second + rand.N(2*time.Second),
+			}
+		}
+	}
+	for _, s := range services {
+		if q.Retry {
+			s.budget.tokens--
+		} else {
+			s.budget.fill(now, budgetShare)
+		}
+	}
+	return nil
+}
+
+func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *delivery.Pass) (*delivery.Ask, *Held) {
 	s, now := g.service(name), g.now()
 	s.used = now
 	switch standing.State {
@@ -223,7 +257,7 @@ func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *deliv
 		}
 	default:
 		if !delivery.IsLimit(name) {
-			if held := g.own(c, name, s, retry); held != nil {
+			if held := g.own(c, name, s); held != nil {
 				return nil, held
 			}
 		}
@@ -242,7 +276,7 @@ func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *deliv
 }
 
 // own answers by what this worker has seen itself of a service whose breaker is closed.
-func (g *Guard) own(c *Call, name string, s *service, retry bool) *Held {
+func (g *Guard) own(c *Call, name string, s *service) *Held {
 	now := g.now()
 	if s.heldUntil > 0 {
 		if now < s.heldUntil || s.trying {
@@ -253,17 +287,23 @@ func (g *Guard) own(c *Call, name string, s *service, retry bool) *Held {
 		}
 		s.trying, c.trying[name] = true, true
 	}
-	if !retry {
-		s.budget.fill(now, budgetShare)
-		return nil
-	}
-	if !s.budget.take(now) {
-		return &Held{
-			Name: name, Waiting: jobs.Waiting{Type: "timer", Name: name + ": retries are at most a fifth of its calls"},
-			Said: "retries of calls to " + name + " are at most a fifth of all; this one waits", Delay: time.Second + rand.N(2*time.Second),
-		}
-	}
 	return nil
+}
+
+// Reaches reports whether this worker reaches a service as far as it knows, or is to find
+// out by one call.
+func (g *Guard) Reaches(name string) (reaches, tries bool) {
+	if g == nil {
+		return true, false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.services[name]
+	if s == nil || s.heldUntil == 0 {
+		return true, false
+	}
+	tries = !s.trying && g.now() >= s.heldUntil
+	return tries, tries
 }
 
 // lasts is how long a place lasts that is not kept: after this a dead worker's are free.

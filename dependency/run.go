@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	syncEvery = time.Second            // the board is read, should news be lost
+	syncEvery = 2 * time.Second        // the board is read, should news be lost
 	voteAfter = 50 * time.Millisecond  // failures of the same moment make one vote
 	voteEvery = 5 * time.Second        // a worker that calls a service has a vote
 	askEvery  = 500 * time.Millisecond // whether a health check is due
@@ -29,6 +29,7 @@ func (g *Guard) Run(ctx context.Context) {
 	loops.Go(func() { g.sync(ctx) })
 	loops.Go(func() { g.vote(ctx) })
 	loops.Go(func() { g.leave(ctx) })
+	loops.Go(func() { g.keep(ctx) })
 	for _, name := range slices.Sorted(maps.Keys(g.known)) {
 		if check := g.known[name].Health; check != nil {
 			loops.Go(func() { g.check(ctx, name, check) })
@@ -121,7 +122,6 @@ func (g *Guard) sync(ctx context.Context) {
 			}
 		}
 		g.complain(ctx, "cannot read the board of dependencies", g.Sync(ctx))
-		g.keep(ctx)
 		pause(ctx, syncEvery)
 	}
 }
@@ -143,17 +143,20 @@ func (g *Guard) declare(ctx context.Context) error {
 
 // keep keeps the places and the probes that are under way here.
 func (g *Guard) keep(ctx context.Context) {
-	g.mu.Lock()
-	leases, probes := slices.Collect(maps.Keys(g.leases)), maps.Clone(g.probes)
-	g.mu.Unlock()
-	for len(leases) > 0 {
-		some := leases[:min(len(leases), 500)]
-		leases = leases[len(some):]
-		g.complain(ctx, "cannot keep places", g.store.Keep(ctx, some, lasts))
-	}
-	for id, name := range probes {
-		_, err := g.store.Probed(ctx, name, id, delivery.ProbeGoesOn, "")
-		g.complain(ctx, "cannot keep a probe", err)
+	for ctx.Err() == nil {
+		pause(ctx, lasts/5)
+		g.mu.Lock()
+		leases, probes := slices.Collect(maps.Keys(g.leases)), maps.Clone(g.probes)
+		g.mu.Unlock()
+		for len(leases) > 0 {
+			some := leases[:min(len(leases), 500)]
+			leases = leases[len(some):]
+			g.complain(ctx, "cannot keep places", g.store.Keep(ctx, some, lasts))
+		}
+		for id, name := range probes {
+			_, err := g.store.Probed(ctx, name, id, delivery.ProbeGoesOn, "")
+			g.complain(ctx, "cannot keep a probe", err)
+		}
 	}
 }
 

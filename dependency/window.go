@@ -49,7 +49,7 @@ func (w *window) count(now time.Duration, n int) (calls, failed int) {
 
 func (w *window) reset() { w.counts = [buckets]struct{ calls, failed int }{} }
 
-// budget bounds retries to a fifth of the calls, and to one a second where there are few.
+// budget bounds retries to a fifth of the calls, and to two a second where there are few.
 // It is a token bucket: calls that are no retries fill it.
 type budget struct {
 	tokens float64
@@ -58,19 +58,17 @@ type budget struct {
 
 const (
 	budgetShare = 0.2
+	budgetLeast = 2 // a second
 	budgetFull  = 10
 )
 
 func (b *budget) fill(now time.Duration, n float64) {
-	b.tokens = min(budgetFull, b.tokens+n+max(now-b.at, 0).Seconds())
+	b.tokens = min(budgetFull, b.tokens+n+budgetLeast*max(now-b.at, 0).Seconds())
 	b.at = now
 }
 
-// take takes what a retry costs, if it is there.
-func (b *budget) take(now time.Duration) bool {
-	if b.fill(now, 0); b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
+// has reports whether there is enough for a retry.
+func (b *budget) has(now time.Duration) bool {
+	b.fill(now, 0)
+	return b.tokens >= 1
 }

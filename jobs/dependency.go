@@ -17,8 +17,10 @@ var ErrHeld = errors.New("a service that the step needs is not available now")
 
 // CheckDependency returns an *[InvalidError] unless name is a valid name of a
 // dependency: [a-z0-9][a-z0-9_.:-]{0,127}.
-func CheckDependency(name string) error {
-	return checkName("dependency", name, MaxDependencyLength, isLowerAlnum, func(c byte) bool {
+func CheckDependency(name string) error { return checkDependency("dependency", name) }
+
+func checkDependency(field, name string) error {
+	return checkName(field, name, MaxDependencyLength, isLowerAlnum, func(c byte) bool {
 		return isLowerAlnum(c) || oneOf(c, "_.:-")
 	}, "1 to 128 of a-z 0-9 _ . : -, beginning with a letter or digit")
 }

@@ -112,7 +112,7 @@ func Needs(services ...string) Option {
 	return defineOption(func(d *Definition) error {
 		d.Needs = append(d.Needs, services...)
 		for _, name := range services {
-			if err := CheckDependency(name); err != nil {
+			if err := checkDependency("needs", name); err != nil {
 				return err
 			}
 		}

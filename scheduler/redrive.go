@@ -31,9 +31,11 @@ type Hold interface {
 }
 
 const (
-	redriveTick = 50 * time.Millisecond  // while jobs go; the rate allows for a tenth of a second
+	redriveTick = 20 * time.Millisecond  // while jobs go; the rate allows for a tenth of a second
+	lanesEvery  = 100 * time.Millisecond // how old what is known of the lanes may be meanwhile
 	redriveOpen = 200 * time.Millisecond // while a breaker is open
-	redriveIdle = 500 * time.Millisecond
+	redriveFail = 500 * time.Millisecond
+	redriveIdle = 5 * time.Second // unless it is heard that jobs wait
 	holdEvery   = 500 * time.Millisecond
 )
 
@@ -46,7 +48,9 @@ type redriver struct {
 	held    map[string][]string // names by queue
 	pending map[string]int64    // jobs of these queues
 	looked  time.Time           // at the queues
-	turn    int                 // which lane is first
+	lanes   []delivery.Lane
+	listed  time.Time // the lanes
+	turn    int       // which lane is first
 }
 
 func (s *Scheduler) redrive(ctx context.Context) {
@@ -54,39 +58,63 @@ func (s *Scheduler) redrive(ctx context.Context) {
 	for ctx.Err() == nil {
 		again, err := r.look(ctx)
 		s.complain(ctx, "cannot send jobs back that wait for a dependency", err)
-		pause(ctx, again)
+		if again < redriveIdle {
+			pause(ctx, again)
+			continue
+		}
+		timer := time.NewTimer(again)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-s.waits:
+		}
+		timer.Stop()
+	}
+}
+
+// lookAtLanes has the redriver look, if it does not.
+func (s *Scheduler) lookAtLanes() {
+	select {
+	case s.waits <- struct{}{}:
+	default:
 	}
 }
 
 // look sends back what may go, and says after how long to look again.
 func (r *redriver) look(ctx context.Context) (again time.Duration, err error) {
-	lanes, err := r.s.store.Lanes(ctx)
-	if err != nil {
-		return redriveIdle, err
+	if time.Since(r.listed) >= lanesEvery {
+		if r.lanes, err = r.s.store.Lanes(ctx); err != nil {
+			return redriveFail, err
+		}
+		r.listed = time.Now()
 	}
 	if time.Since(r.looked) >= holdEvery {
 		if r.board, err = r.s.store.Board(ctx); err != nil {
-			return redriveIdle, err
+			return redriveFail, err
 		}
 		if err = r.hold(ctx); err != nil {
-			return redriveIdle, err
+			return redriveFail, err
 		}
 		r.looked = time.Now()
 	}
-	byName := map[string][]delivery.Lane{}
-	for _, lane := range lanes {
+	byName := map[string][]*delivery.Lane{}
+	for i := range r.lanes {
+		lane := &r.lanes[i]
 		byName[lane.Name] = append(byName[lane.Name], lane)
 	}
 	for name, standing := range r.board {
 		if standing.State != jobs.DependencyClosed && byName[name] == nil {
-			byName[name] = []delivery.Lane{}
+			byName[name] = []*delivery.Lane{}
 		}
 	}
 	again = redriveIdle
+	if len(r.held) > 0 {
+		again = redriveOpen
+	}
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		state, err := r.send(ctx, name, byName[name])
 		if err != nil {
-			return redriveIdle, fmt.Errorf("%s: %w", name, err)
+			return redriveFail, fmt.Errorf("%s: %w", name, err)
 		}
 		if again = min(again, redriveOpen); state != jobs.DependencyOpen {
 			again = redriveTick
@@ -97,7 +125,7 @@ func (r *redriver) look(ctx context.Context) (again time.Duration, err error) {
 
 // send sends back what may go of those who wait for a name: lanes take turns, so that no
 // kind has to wait for another, and within one the longest waiting goes first.
-func (r *redriver) send(ctx context.Context, name string, lanes []delivery.Lane) (jobs.DependencyState, error) {
+func (r *redriver) send(ctx context.Context, name string, lanes []*delivery.Lane) (jobs.DependencyState, error) {
 	var waiting int64
 	for _, lane := range lanes {
 		waiting += lane.Jobs
@@ -118,10 +146,11 @@ func (r *redriver) send(ctx context.Context, name string, lanes []delivery.Lane)
 	r.turn++
 	sent := 0
 	for _, share := range shares(lanes, g.Jobs, r.turn) {
-		n, _, err := r.s.store.Drive(ctx, share.lane, share.jobs, g, sent+1)
+		n, left, err := r.s.store.Drive(ctx, *share.lane, share.jobs, g, sent+1)
 		if err != nil {
 			return g.State, err
 		}
+		share.lane.Jobs = left
 		sent += n
 		if g.Probe && n > 0 && slices.Contains(r.held[share.lane.Queue], name) {
 			queue = share.lane.Queue
@@ -162,13 +191,13 @@ func (r *redriver) heldFor(name string) string {
 }
 
 type share struct {
-	lane delivery.Lane
+	lane *delivery.Lane
 	jobs int
 }
 
 // shares divides n among lanes: equally, what one does not need to the others, and what
 // cannot be divided to those whose turn it is.
-func shares(lanes []delivery.Lane, n, turn int) []share {
+func shares(lanes []*delivery.Lane, n, turn int) []share {
 	if len(lanes) == 0 {
 		return nil
 	}

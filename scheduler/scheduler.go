@@ -54,6 +54,7 @@ type Scheduler struct {
 	every     time.Duration
 	now       chan struct{} // a census was asked for
 	mail      chan string   // a queue with something to relay
+	waits     chan struct{} // jobs wait for a dependency or a limit
 	log       *slog.Logger
 	promoted  prometheus.Counter
 	reclaimed prometheus.Counter
@@ -91,7 +92,7 @@ func New(store Store, options Options) (*Scheduler, error) {
 		options.Registerer.MustRegister(tally{store})
 	}
 	return &Scheduler{
-		store: store, silence: options.Silence, every: options.Census, now: make(chan struct{}, 1), mail: make(chan string, 16), log: options.Log,
+		store: store, silence: options.Silence, every: options.Census, now: make(chan struct{}, 1), mail: make(chan string, 16), waits: make(chan struct{}, 1), log: options.Log,
 		promoted:  counter("perdure_promoted_total", "Due jobs moved to their queue."),
 		reclaimed: counter("perdure_reclaimed_total", "Jobs taken over from dead workers."),
 		expired:   counter("perdure_expired_total", "Ended jobs forgotten at the end of their retention."),
@@ -129,6 +130,9 @@ func (s *Scheduler) promote(ctx context.Context) {
 			}
 			if p.Mail {
 				s.post(queue)
+			}
+			if p.Waits {
+				s.lookAtLanes()
 			}
 			return err
 		})

@@ -18,12 +18,12 @@ const fenceStands = 24 * time.Hour
 func (s *Store) Promote(ctx context.Context, queue string) (delivery.Promoted, error) {
 	p := delivery.Promoted{Next: -1}
 	for _, set := range []string{scheduledKey(queue), retryKey(queue)} {
-		reply, err := s.run(ctx, "promote", []string{set, pendingKey(queue), parkedKey(queue), taskKey(queue, ""), reportsKey(queue), orphansKey(queue)}, maxBatch)
+		reply, err := s.run(ctx, "promote", []string{set, pendingKey(queue), parkedKey(queue), taskKey(queue, ""), reportsKey(queue), orphansKey(queue), lanesKey(queue), holdsKey(queue)}, maxBatch)
 		if err != nil {
 			return p, err
 		}
 		parts, _ := reply.([]any)
-		if len(parts) != 3 {
+		if len(parts) != 4 {
 			continue
 		}
 		n, _ := parts[0].(int64)
@@ -32,7 +32,7 @@ func (s *Store) Promote(ctx context.Context, queue string) (delivery.Promoted, e
 		if wait := time.Duration(ms) * time.Millisecond; ms >= 0 && (p.Next < 0 || wait < p.Next) {
 			p.Next = wait
 		}
-		p.Mail = parts[2] == int64(1)
+		p.Mail, p.Waits = parts[2] == int64(1), parts[3] == int64(1)
 	}
 	return p, nil
 }

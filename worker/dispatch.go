@@ -22,6 +22,7 @@ type queue struct {
 	name     string
 	priority int
 	ready    atomic.Bool
+	needs    []string      // what all kinds need that the worker has for it
 	suspects atomic.Bool   // jobs wait to be run isolated
 	empty    chan struct{} // told when the queue has stopped being ready
 }
@@ -73,7 +74,15 @@ func (w *Worker) dispatch(ctx context.Context) {
 // whether it is worth trying again at once.
 func (w *Worker) claimOnce(ctx context.Context, free int) bool {
 	for _, q := range w.ordered() {
-		batch, err := w.claim(ctx, q, free)
+		most := free
+		if len(q.needs) > 0 {
+			most = w.reach(q, free)
+		}
+		if most == 0 {
+			w.rest(ctx, q, pausedAgain)
+			continue
+		}
+		batch, err := w.claim(ctx, q, most)
 		switch {
 		case err != nil:
 			if ctx.Err() == nil {

@@ -17,6 +17,7 @@ type needs struct {
 	execution *dependency.Call // of what its kind needs, from its beginning to its end
 
 	calls        sync.Mutex
+	admitted     bool                // it has been asked whether it may begin
 	passed       bool                // its pass has been used
 	held         *dependency.Held    // what a step has to wait for; nil: none does
 	stepServices map[string][]string // the services of each step that called some
@@ -34,6 +35,38 @@ func (w *Worker) newGuard() (*dependency.Guard, error) {
 		}
 	}
 	return dependency.New(w.store, o)
+}
+
+// reach says how many jobs of a queue this worker should take: none while it cannot reach
+// what all kinds need that it has for the queue, so that others take them; one to find
+// out whether it can again.
+func (w *Worker) reach(q *queue, most int) int {
+	for _, name := range q.needs {
+		switch reaches, tries := w.guard.Reaches(name); {
+		case tries:
+			most = min(most, 1)
+		case !reaches:
+			return 0
+		}
+	}
+	return most
+}
+
+// commonNeeds returns what all kinds need that handlers are for in a queue.
+func commonNeeds(handlers []jobs.Handler, queue string) []string {
+	var common []string
+	first := true
+	for _, h := range handlers {
+		if h.Definition.Queue != queue {
+			continue
+		}
+		if first {
+			common = slices.Clone(h.Definition.Needs)
+		}
+		common = slices.DeleteFunc(common, func(name string) bool { return !slices.Contains(h.Definition.Needs, name) })
+		first = false
+	}
+	return common
 }
 
 // probeStands is how long after its issue a probe may begin.
@@ -59,12 +92,23 @@ func (a *attempt) pass(names []string) *delivery.Pass {
 	return p
 }
 
+// question asks for names. Of the retries that a service may get, an execution takes one.
 func (a *attempt) question(names []string) dependency.Question {
-	return dependency.Question{Names: names, Pass: a.pass(names), Retry: a.d.Attempts+a.d.Waits > 0}
+	q := dependency.Question{Names: names, Pass: a.pass(names)}
+	a.calls.Lock()
+	defer a.calls.Unlock()
+	for _, name := range names {
+		q.Retry = q.Retry || a.d.Attempts > 0 && !slices.Contains(a.execution.Names(), name)
+	}
+	return q
 }
 
 // admit asks whether the job may begin: what its kind needs, and what limits it.
 func (a *attempt) admit() (delivery.Verdict, bool) {
+	if a.admitted {
+		return delivery.Verdict{}, false
+	}
+	a.admitted = true
 	limits := []string{delivery.KindLimit(a.d.Kind)}
 	if a.d.Tenant != "" {
 		limits = append(limits, delivery.TenantLimit(a.d.Tenant))

@@ -210,7 +210,7 @@ func New(store Store, options Options) (*Worker, error) {
 		w.newest[h.Definition.Name] = max(w.newest[h.Definition.Name], h.Definition.Version)
 	}
 	for name, priority := range options.Queues {
-		w.queues = append(w.queues, &queue{name: name, priority: priority, empty: make(chan struct{}, 1)})
+		w.queues = append(w.queues, &queue{name: name, priority: priority, needs: commonNeeds(options.Handlers, name), empty: make(chan struct{}, 1)})
 	}
 	w.newOwner()
 	if w.guard, err = w.newGuard(); err != nil {

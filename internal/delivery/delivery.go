@@ -206,6 +206,7 @@ type Promoted struct {
 	Moved int           // due jobs that are in the queue now
 	Next  time.Duration // until the next one is due; negative: none waits
 	Mail  bool          // jobs of the queue have something to tell other jobs, to be relayed
+	Waits bool          // jobs may wait for a dependency or a limit, or the queue may be paused for one
 }
 
 // Tally is a queue in numbers.

@@ -65,7 +65,7 @@ type Pass struct {
 
 // PassStands is how long after its issue a pass is worth something: jobs that could
 // not begin by then would begin all at once.
-const PassStands = time.Second
+const PassStands = 500 * time.Millisecond
 
 // String is how a pass is stored; Since is put in front by the script that issues it.
 func (p Pass) String() string {

@@ -8,7 +8,7 @@
 -- ARGV[10] '<name> <kind>' when it waits in a lane, else ''   ARGV[11] when it first took its place there, ms, or ''
 -- Returns 1 parked; 2 ended before by this token (sent twice); -1 no such job; -2 stale token.
 -- p:wait is '<pause number> <since ms> <type> <name>'; the index entries' score is that since. Waiting in a lane, for a
--- dependency or a limit, is no failure of the job: it does not count among its pauses in a row.
+-- dependency or a limit, or without a failure, is none of the job's: it does not count among its pauses in a row.
 local owns = ownership(KEYS[1], ARGV[2])
 if owns ~= 1 then return owns end
 local _, now_ms = clock()
@@ -21,7 +21,7 @@ local number = redis.call('HINCRBY', KEYS[1], 'p:pn', 1)
 if lane then
   redis.call('ZADD', KEYS[7], since, ARGV[1])
   redis.call('SADD', KEYS[8], ARGV[10])
-else
+elseif ARGV[5] ~= '' then
   redis.call('HINCRBY', KEYS[1], 'p:waits', 1)
 end
 redis.call('HDEL', KEYS[1], 'p:tok', 'p:alone')
