@@ -174,6 +174,7 @@ func (g *Guard) Begin(ctx context.Context, q Question) (*Call, error) {
 		g.metrics.held.WithLabelValues(g.label(held.Name), held.Waiting.Type).Inc()
 		return nil, held
 	}
+	g.began(q)
 	return c, nil
 }
 

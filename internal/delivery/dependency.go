@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -194,16 +195,20 @@ func Unlimited(name string) DependencyInfo {
 	return DependencyInfo{Standing: jobs.Standing{Name: name, State: jobs.DependencyClosed}}
 }
 
+// StateNumber is a state in metrics.
+func StateNumber(s jobs.DependencyState) float64 {
+	switch s {
+	case jobs.DependencyOpen:
+		return 2
+	case jobs.DependencyRecovering:
+		return 1
+	}
+	return 0
+}
+
 // WorstFirst puts those first that are open, then those that recover.
 func WorstFirst(infos []DependencyInfo) {
-	rank := map[jobs.DependencyState]int{jobs.DependencyOpen: 0, jobs.DependencyRecovering: 1}
-	of := func(i DependencyInfo) int {
-		if n, ok := rank[i.State]; ok {
-			return n
-		}
-		return len(rank)
-	}
-	slices.SortStableFunc(infos, func(a, b DependencyInfo) int { return of(a) - of(b) })
+	slices.SortStableFunc(infos, func(a, b DependencyInfo) int { return cmp.Compare(StateNumber(b.State), StateNumber(a.State)) })
 }
 
 // Tuning is what an operator sets of a dependency or a limit; nil fields stay, a value
