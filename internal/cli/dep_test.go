@@ -5,6 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -247,5 +250,55 @@ func TestDoctorTellsWhoIsForgotten(t *testing.T) {
 	}
 	if got := told(); len(got) != 1 || !strings.Contains(got[0].Value, "closed since") || !strings.Contains(got[0].Why, "must never happen") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestHTTPRequestNeedsItsHost takes one of two endpoints away: its calls wait, those of the
+// other do not, and when it is back they are made.
+func TestHTTPRequestNeedsItsHost(t *testing.T) {
+	t.Parallel()
+	p := &paying{t: t, url: redistest.URL(t)}
+	var served atomic.Int64
+	answer := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served.Add(1) })
+	well, gone := httptest.NewServer(answer), httptest.NewServer(answer)
+	t.Cleanup(well.Close)
+	gone.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		code, _, _ := run(ctx, nil, "worker", "--redis-url="+p.url, "--log-level=error", "--http-allow-nets=127.0.0.0/8")
+		ended <- code
+	}()
+	t.Cleanup(func() { stop(); <-ended })
+	request := func(key, url string) {
+		p.on(0, "accepted", "job", "enqueue", "http.request", "--key", key, "--data", `{"url":"`+url+`","method":"GET"}`)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) { // until the worker has published its kinds
+		if code, _, _ := run(t.Context(), nil, "job", "enqueue", "http.request", "--key", "first", "--data", `{"url":"`+well.URL+`"}`, "--redis-url="+p.url); code == 0 || time.Now().After(deadline) {
+			break
+		}
+	}
+	for i := range 8 {
+		request(fmt.Sprint("gone", i), gone.URL)
+	}
+	host := strings.TrimPrefix(gone.URL, "http://")
+	p.until(host+"  open", "dep", "list")
+	request("well", well.URL)
+	p.on(0, "COMPLETED", "job", "wait", "well")
+	p.on(0, host+"  OPEN|connection refused", "dep", "show", host)
+	p.until("dependency "+host+" since", "job", "list", "--state", "paused")
+
+	listener, err := net.Listen("tcp", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := &http.Server{Handler: answer, ReadHeaderTimeout: time.Second}
+	go back.Serve(listener)
+	t.Cleanup(func() { back.Close() })
+	for i := range 8 {
+		p.on(0, "COMPLETED|attempts used 0", "job", "wait", fmt.Sprint("gone", i))
+	}
+	if n := served.Load(); n != 10 {
+		t.Errorf("%d calls were answered, want one for each of 10 jobs", n)
 	}
 }
