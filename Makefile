@@ -8,7 +8,7 @@ TESTFLAGS ?=
 CHAOSFLAGS ?=
 BENCHTIME ?= 1s
 
-.PHONY: help build dev test redis fmt lint vuln bench crash outage drill chaos chaos-mutants soak clean
+.PHONY: help build dev test redis fmt lint vuln bench crash outage drill chaos chaos-mutants soak soak-dead clean
 
 help: ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ chaos-mutants: redis ## prove that chaos can fail: without the token check, and 
 
 soak: redis ## chaos in full, with fail-overs and mutants, some twenty minutes; writes docs/chaos.md
 	sh test/chaos/soak.sh docs/chaos.md
+
+soak-dead: redis ## 1,000,000 dead letters listed, counted, moved out and back under kills, and 10,000 replayed at their rate; eleven minutes, up to 8 GB
+	go test -tags soak -count 1 -timeout 60m -run 'TestALargeQuarantine|TestAPlanKeepsItsRate' -v ./store
 
 clean: ## remove what was built; the data of make dev in .perdure stays
 	rm -rf bin

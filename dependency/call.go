@@ -17,11 +17,12 @@ func leaseID(owner string) string { return owner + "/" + rand.Text()[:12] }
 // Call is a call of services that was begun, or an execution that a limit bounds. A nil
 // Call is one that nobody asks about.
 type Call struct {
-	g      *Guard
-	began  map[string]jobs.Standing
-	trying map[string]bool // this worker finds out by it whether it reaches the service again
-	leases []delivery.Lease
-	probe  *delivery.Pass // it finds out whether the service is back
+	g       *Guard
+	began   map[string]jobs.Standing
+	trying  map[string]bool // this worker finds out by it whether it reaches the service again
+	covered map[string]bool // its execution has asked for them
+	leases  []delivery.Lease
+	probe   *delivery.Pass // it finds out whether the service is back
 }
 
 // Names returns what it is a call of, sorted.

@@ -156,6 +156,7 @@ type Question struct {
 	Names []string       // of services and limits
 	Pass  *delivery.Pass // that the execution was sent back with; nil: none
 	Retry bool           // they were made before, and an attempt was used in vain
+	Of    *Call          // the execution, when a step of it asks: what let it through lets its steps through; nil: none
 }
 
 // Begin asks whether calls of services may be made, and what a limit bounds may begin.
@@ -182,7 +183,7 @@ func (g *Guard) Begin(ctx context.Context, q Question) (*Call, error) {
 func (g *Guard) look(q Question) (*Call, []delivery.Ask, *Held) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	c := &Call{g: g, began: map[string]jobs.Standing{}, trying: map[string]bool{}}
+	c := &Call{g: g, began: map[string]jobs.Standing{}, trying: map[string]bool{}, covered: map[string]bool{}}
 	var asks []delivery.Ask
 	for _, name := range q.Names {
 		var pass *delivery.Pass
@@ -191,6 +192,10 @@ func (g *Guard) look(q Question) (*Call, []delivery.Ask, *Held) {
 		}
 		standing := g.view[name]
 		c.began[name] = standing
+		if g.covers(q.Of, c, name) {
+			c.covered[name] = true
+			continue
+		}
 		ask, held := g.lookAt(c, name, standing, pass)
 		if held != nil {
 			return c, nil, held
@@ -209,7 +214,7 @@ func (g *Guard) afford(c *Call, q Question) *Held {
 	now := g.now()
 	var services []*service
 	for name, standing := range c.began {
-		if delivery.IsLimit(name) || standing.State != "" && standing.State != jobs.DependencyClosed {
+		if c.covered[name] || delivery.IsLimit(name) || standing.State != "" && standing.State != jobs.DependencyClosed {
 			continue
 		}
 		s := g.service(name)
@@ -240,6 +245,7 @@ func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *deliv
 			c.probe, g.probes[pass.ID] = pass, name
 			return nil, nil
 		case pass != nil && !pass.Probe && pass.Turn >= standing.Turn: // what is known here is older than the pass
+			c.began[name] = jobs.Standing{State: jobs.DependencyRecovering, Turn: pass.Turn}
 		default:
 			return nil, unavailable(standing)
 		}
@@ -274,6 +280,34 @@ func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *deliv
 		ask.Pass = pass.ID
 	}
 	return &ask, nil
+}
+
+// covers reports whether a step need not ask, because its execution was let through for
+// the same service and nothing has changed for the worse since. The step then finds out
+// what the execution was to find out. The lock is held.
+func (g *Guard) covers(execution, step *Call, name string) bool {
+	if execution == nil {
+		return false
+	}
+	began, ours := execution.began[name]
+	s, stands := g.service(name), g.view[name]
+	switch {
+	case !ours:
+		return false
+	case stands.State == jobs.DependencyOpen && execution.probe != nil && execution.probe.Name == name && execution.probe.Turn == stands.Turn:
+		step.probe, execution.probe = execution.probe, nil
+	case stands.State == jobs.DependencyOpen:
+		return began.State == jobs.DependencyRecovering && began.Turn >= stands.Turn // what is known here is older than its pass
+	case stands.State == jobs.DependencyRecovering:
+		return began.State != "" && began.State != jobs.DependencyClosed && began.Turn == stands.Turn && !stands.Throttled.After(g.store.Now())
+	case execution.trying[name]:
+		delete(execution.trying, name)
+		step.trying[name] = true
+	default:
+		return s.heldUntil == 0
+	}
+	s.used = g.now()
+	return true
 }
 
 // own answers by what this worker has seen itself of a service whose breaker is closed.
@@ -452,7 +486,7 @@ func (g *Guard) Note(name string, found Finding, reason string) {
 		return
 	}
 	g.mu.Lock()
-	c := &Call{g: g, began: map[string]jobs.Standing{name: g.view[name]}, trying: map[string]bool{}}
+	c := &Call{g: g, began: map[string]jobs.Standing{name: g.view[name]}, trying: map[string]bool{}, covered: map[string]bool{}}
 	g.service(name).used = g.now()
 	g.mu.Unlock()
 	c.End(func(string) Finding { return found }, reason)

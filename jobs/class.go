@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,13 +39,24 @@ const (
 	ClassCrash       Class = "crash"       // the worker died; resume, no attempt used
 )
 
-func (c Class) known() bool {
-	switch c {
-	case ClassUnknown, ClassUnavailable, ClassThrottled, ClassTimeout, ClassTransient,
-		ClassPanic, ClassDenied, ClassInvalid, ClassExpired, ClassCrash:
-		return true
+var classes = []Class{
+	ClassUnknown, ClassUnavailable, ClassThrottled, ClassTimeout, ClassTransient, ClassPanic, ClassDenied, ClassInvalid, ClassExpired, ClassCrash,
+}
+
+func (c Class) known() bool { return slices.Contains(classes, c) }
+
+// CheckClass returns an error matching [ErrInvalid] for what is no class.
+func CheckClass(c Class) error { return checkClass("class", c) }
+
+func checkClass(field string, c Class) error {
+	if c.known() {
+		return nil
 	}
-	return false
+	names := make([]string, len(classes))
+	for i, known := range classes {
+		names[i] = string(known)
+	}
+	return &InvalidError{Field: field, Value: string(c), Bound: "one of the classes " + strings.Join(names, ", ")}
 }
 
 // Classification is a class, and why.

@@ -400,3 +400,16 @@ func TestStdlibErrorsThatAreNoFailureOfTheNetwork(t *testing.T) {
 		requireClass(t, err, jobs.ClassUnknown, "no rule matched")
 	}
 }
+
+func TestCheckClass(t *testing.T) {
+	t.Parallel()
+	if err := jobs.CheckClass(jobs.ClassTimeout); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []jobs.Class{"", "odd", "Timeout"} {
+		var bad *jobs.InvalidError
+		if err := jobs.CheckClass(c); !errors.As(err, &bad) || bad.Field != "class" || !strings.Contains(bad.Bound, "timeout, transient") {
+			t.Errorf("%q: %v", c, err)
+		}
+	}
+}

@@ -105,7 +105,7 @@ type Info struct {
 	Children    []ChildrenInfo  `json:"children,omitempty"` // by name
 	Undo        *UndoInfo       `json:"undo,omitempty"`     // of one that is or was being undone, or has ended with steps that were not
 	Steps       []StepInfo      `json:"steps"`
-	Failures    []Failure       `json:"failures"` // oldest first, the last 10
+	Failures    []Failure       `json:"failures"` // oldest first: the first, and the last 10
 	Result      json.RawMessage `json:"result,omitempty"`
 	EnqueuedAt  time.Time       `json:"enqueued_at,omitzero"`
 	DueAt       time.Time       `json:"due_at,omitzero"`        // scheduled, retrying, paused: when it is next looked at

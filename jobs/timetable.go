@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ type Timetable struct {
 	Skipped  string   `json:"skipped,omitempty"`  // a local time that a change of the clocks leaves out: "next" instant or "skip"
 	Repeated string   `json:"repeated,omitempty"` // a local time that comes twice: "once" or "twice"
 	Jitter   Span     `json:"jitter,omitempty"`   // each tick is late by up to this, always the same for one instant; at most 24 h
-	Overlap  Overlap  `json:"overlap,omitempty"`  // while the run before is not over; default OverlapAllow
+	Overlap  Overlap  `json:"overlap,omitempty"`  // while the run before is not over; default OverlapAllow, of a replay OverlapSkip
 	CatchUp  *CatchUp `json:"catch_up,omitempty"` // nil: one tick, not older than 24 h
 
 	// Encoded and Digest stand for Payload where the kind has a codec of its own.
@@ -49,8 +50,8 @@ func Cron(fields string) Timing { return Timing(fields) }
 // from 1970 in UTC, so that every scheduler finds the same instants.
 func Every(d time.Duration) Timing { return Timing("@every " + d.String()) }
 
-// Overlap says what a tick does while the run of the tick before is not over: it
-// waits, runs, retries or is paused.
+// Overlap says what a tick does while the run of the tick before is not over: its
+// job waits, runs, retries or is paused, or its replay plan goes on or is paused.
 type Overlap string
 
 // The ways to overlap.
@@ -69,8 +70,9 @@ type CatchUp struct {
 }
 
 // DeadFilter selects dead letters of a scheduled replay. The zero value of a field
-// selects all. Only what was dead before a tick is replayed by it, so that what
-// fails again waits for the next one.
+// selects all. Each tick makes a replay plan over what was dead before it, so that
+// what fails again waits for the next one. The plan stops when the same failure is
+// back; the next tick begins again with what is dead by then.
 type DeadFilter struct {
 	Queue     string `json:"queue,omitempty"`
 	Kind      string `json:"kind,omitempty"`
@@ -82,8 +84,11 @@ type DeadFilter struct {
 	Newer     Span   `json:"newer,omitempty"`  // dead for less than this
 	Older     Span   `json:"older,omitempty"`  // dead for longer than this
 	Rate      int    `json:"rate,omitempty"`   // a second, 1 to 1000; 0: 10
-	Most      int    `json:"most,omitempty"`   // at one tick, 1 to 100000; 0: 1000
+	Most      int    `json:"most,omitempty"`   // at one tick, those that are dead longest, 1 to 100000; 0: 1000
 	Reason    string `json:"reason,omitempty"` // for the record; empty: that the schedule says so
+
+	FromStart bool `json:"from_start,omitempty"` // forget recorded steps; else from the failed step
+	NoCanary  bool `json:"no_canary,omitempty"`  // let none go ahead; else 1 and then 10 do
 }
 
 // Span is a duration that is written as text such as "90s" or "24h".
@@ -165,8 +170,9 @@ func (k Kind[P, R]) Scheduled(name string, when Timing, payload P, options ...Ti
 	return t
 }
 
-// ScheduledReplay returns a schedule that replays dead letters at each tick, from
-// their failed step.
+// ScheduledReplay returns a schedule that makes a replay plan at each tick: 1 dead
+// letter and then 10 go ahead, the others follow at the rate when none of those came
+// back, and it stops when the same failure is back.
 func ScheduledReplay(name string, when Timing, which DeadFilter, options ...TimetableOption) Timetable {
 	t := Timetable{Name: name, When: when, Replay: &which}
 	for _, option := range options {
@@ -231,8 +237,8 @@ func (f DeadFilter) check() error {
 			errs = append(errs, checkLower(name.field, name.value))
 		}
 	}
-	if f.Class != "" && !f.Class.known() {
-		errs = append(errs, &InvalidError{Field: "replay.class", Value: string(f.Class), Bound: "one of the classes of failure"})
+	if f.Class != "" {
+		errs = append(errs, checkClass("replay.class", f.Class))
 	}
 	if f.Signature != "" && (len(f.Signature) != 12 || strings.Trim(f.Signature, "0123456789abcdef") != "") {
 		errs = append(errs, &InvalidError{Field: "replay.signature", Value: f.Signature, Bound: "twelve hexadecimal digits"})
@@ -266,8 +272,27 @@ func (t Timetable) Work() string {
 	if t.Replay == nil {
 		return "enqueue " + t.Kind
 	}
-	text, _ := json.Marshal(t.Replay) // plain fields only
-	return "replay " + string(text)
+	return "replay dead letters: " + t.Replay.String()
+}
+
+// String tells people what is selected, and what is not by default of its replay.
+func (f DeadFilter) String() string {
+	var all []string
+	for _, field := range []struct {
+		name  string
+		value any
+	}{
+		{"queue", f.Queue}, {"kind", f.Kind}, {"class", f.Class}, {"signature", f.Signature}, {"version", f.Version}, {"tenant", f.Tenant}, {"text", f.Text},
+		{"newer", f.Newer}, {"older", f.Older}, {"rate", f.Rate}, {"most", f.Most}, {"from_start", f.FromStart}, {"no_canary", f.NoCanary},
+	} {
+		if !reflect.ValueOf(field.value).IsZero() {
+			all = append(all, fmt.Sprintf("%s=%v", field.name, field.value))
+		}
+	}
+	if len(all) == 0 {
+		return "all"
+	}
+	return strings.Join(all, " ")
 }
 
 // With adds schedules that come with the handler: a process that runs the handler

@@ -71,7 +71,7 @@ func TestScheduledWithCodec(t *testing.T) {
 func TestScheduledReplay(t *testing.T) {
 	t.Parallel()
 	table := jobs.ScheduledReplay("again", jobs.Every(time.Hour), jobs.DeadFilter{Class: jobs.ClassTimeout, Newer: jobs.Span(24 * time.Hour)}, jobs.In("UTC"))
-	if err := table.Check(); err != nil || table.Work() != `replay {"class":"timeout","newer":"24h0m0s"}` || table.Zone != "UTC" {
+	if err := table.Check(); err != nil || table.Work() != "replay dead letters: class=timeout newer=24h0m0s" || table.Zone != "UTC" {
 		t.Errorf("%+v %v", table, err)
 	}
 }

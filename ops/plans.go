@@ -20,14 +20,14 @@ type ReplayPlans interface {
 	AbortPlan(ctx context.Context, queue, id string, by jobs.Decision) (delivery.Plan, error)
 }
 
-// makePlan makes a plan. With dry_run it answers with a page of what the plan would
+// makePlan makes a plan. With dry_run, which needs no reason, it answers with a page of what the plan would
 // select instead: who asks sums up over the next ones.
 func (s *service) makePlan(w http.ResponseWriter, r *http.Request) error {
 	var p delivery.PlanRequest
 	from, canary, dry, all, cursor := "failed", true, false, false, ""
 	var filter strictFilter
-	by, err := decisionOf(w, r, text("id", &p.ID), text("queue", &p.Queue), filter.member(), member{"all", &all, "true or false"},
-		text("from", &from), member{"rate", &p.Rate, "a number"}, member{"canary", &canary, "true or false"},
+	by, err := askedBy(w, r, text("id", &p.ID), text("queue", &p.Queue), filter.member(), member{"all", &all, "true or false"},
+		text("from", &from), member{"rate", &p.Rate, "a number"}, member{"most", &p.Most, "a whole number"}, member{"canary", &canary, "true or false"},
 		member{"keep_going", &p.KeepGoing, "true or false"}, member{"dry_run", &dry, "true or false"}, text("cursor", &cursor))
 	if err != nil {
 		return err

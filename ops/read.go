@@ -175,9 +175,15 @@ func place(r *http.Request) (queue, key string, err error) {
 
 // decisionOf reads a decision: who asks, and the body's reason.
 func decisionOf(w http.ResponseWriter, r *http.Request, more ...member) (jobs.Decision, error) {
-	by := jobs.Decision{Actor: visitOf(r).who.name}
-	if err := readBody(w, r, maxBody, append([]member{text("reason", &by.Reason)}, more...)...); err != nil {
+	by, err := askedBy(w, r, more...)
+	if err != nil {
 		return by, err
 	}
 	return by, by.Check()
+}
+
+// askedBy is decisionOf for a body that may ask only to look, and needs no reason then.
+func askedBy(w http.ResponseWriter, r *http.Request, more ...member) (jobs.Decision, error) {
+	by := jobs.Decision{Actor: visitOf(r).who.name}
+	return by, readBody(w, r, maxBody, append([]member{text("reason", &by.Reason)}, more...)...)
 }

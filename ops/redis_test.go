@@ -222,7 +222,7 @@ func TestRedisDeadAPI(t *testing.T) {
 		{"POST", "/api/v1/plans", `{"reason":"r","queue":"orders","all":true,"rate":-1}`, 400, `"rate"`},
 		{"POST", "/api/v1/plans", `{"reason":"r","queue":"orders","all":true,"from":"middle"}`, 400, `"from"`},
 		{"POST", "/api/v1/plans", `{"reason":"r","queue":"none","all":true}`, 404, ""},
-		{"POST", "/api/v1/plans", `{"reason":"r","queue":"orders","filter":{"signature":"` + sig + `"},"dry_run":true}`, 200, `"replayable":4,"signatures":{"` + sig + `":4}`},
+		{"POST", "/api/v1/plans", `{"queue":"orders","filter":{"signature":"` + sig + `"},"dry_run":true}`, 200, `"replayable":4,"signatures":{"` + sig + `":4}`},
 		{"POST", "/api/v1/plans", `{"reason":"mended","id":"p1","queue":"orders","filter":{"signature":"` + sig + `"},"rate":5}`, 201, `"state":"selecting"`},
 		{"GET", "/api/v1/plans?queue=orders", "", 200, `"id":"p1"`},
 		{"GET", "/api/v1/plans/orders/p1", "", 200, `"rate":5`},

@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -72,15 +73,18 @@ func (s *service) getSchedule(w http.ResponseWriter, r *http.Request) error {
 
 func (s *service) addSchedule(w http.ResponseWriter, r *http.Request) error {
 	var t jobs.Timetable
-	var payload json.RawMessage
+	var payload, replay, catchUp json.RawMessage
 	limit := int64(maxBody + jobs.MaxTimetablePayload)
 	by := jobs.Decision{Actor: visitOf(r).who.name}
 	err := readBody(w, r, limit, text("reason", &by.Reason), text("name", &t.Name), text("when", (*string)(&t.When)), text("zone", &t.Zone),
 		text("kind", &t.Kind), text("queue", &t.Queue), text("tenant", &t.Tenant), member{"payload", &payload, "JSON"},
-		member{"replay", &t.Replay, "an object of a filter's fields"}, text("skipped", &t.Skipped), text("repeated", &t.Repeated),
+		member{"replay", &replay, "an object of a filter's fields"}, text("skipped", &t.Skipped), text("repeated", &t.Repeated),
 		member{"jitter", &t.Jitter, `a text such as "90s"`}, text("overlap", (*string)(&t.Overlap)),
-		member{"catch_up", &t.CatchUp, `an object of most (a number) and oldest (a text such as "24h")`})
+		member{"catch_up", &catchUp, `an object of most (a number) and oldest (a text such as "24h")`})
 	if err != nil {
+		return err
+	}
+	if err := errors.Join(part("replay", replay, &t.Replay), part("catch_up", catchUp, &t.CatchUp)); err != nil {
 		return err
 	}
 	t.Payload = payload
@@ -89,6 +93,15 @@ func (s *service) addSchedule(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, story)
+}
+
+// part reads a part of a timetable where there is one.
+func part[T any](field string, text json.RawMessage, to **T) error {
+	if len(text) == 0 || string(text) == "null" {
+		return nil
+	}
+	*to = new(T)
+	return cron.ReadPart(field, string(text), *to)
 }
 
 // decideSchedule serves a decision that needs a reason and nothing else.

@@ -44,12 +44,15 @@ func TestSchedules(t *testing.T) {
 	}
 	ask(200, "POST", "", `{"name":"nightly","when":"30 2 * * *","zone":"Europe/Berlin","kind":"remote","payload":{"days":1},"jitter":"90s",
 		"overlap":"skip","catch_up":{"most":3,"oldest":"48h"},"reason":"as agreed"}`, `"state":"active"`, `"jitter":"1m30s"`, `"next":["`, `"days":1`)
-	ask(200, "POST", "", `{"name":"again","when":"@every 1h","replay":{"class":"timeout","newer":"24h"},"reason":"it recovers"}`, `"class":"timeout"`)
+	ask(200, "POST", "", `{"name":"again","when":"@every 1h","replay":{"class":"timeout","newer":"24h","no_canary":true},"reason":"it recovers"}`, `"class":"timeout"`, `"no_canary":true`)
 	ask(200, "GET", "", "", `"name":"again"`, `"name":"nightly"`)
 	ask(200, "GET", "/nightly?next=2", "", `"work":"enqueue remote"`)
 	ask(200, "POST", "/nightly/pause", `{"reason":"holidays"}`, `"state":"paused"`, `"reason":"holidays"`)
 	ask(200, "POST", "/nightly/trigger", `{"reason":"asked for"}`, `"queue":"q"`)
-	ask(200, "POST", "/again/trigger", `{"reason":"asked for"}`, `"schedule":"again"`)
+	ask(200, "POST", "/again/trigger", `{"reason":"asked for"}`, `"note":"nothing to replay"`)
+	if err := s.TriggerSchedule(t.Context(), "again", delivery.OpenTick{At: time.Now().Add(time.Minute), Trigger: true, Actor: "ann", Reason: "r"}); err != nil {
+		t.Fatal(err)
+	}
 	ask(409, "POST", "/again/trigger", `{"reason":"and again"}`, "under way")
 	ask(200, "POST", "/nightly/resume", `{"reason":"back"}`, `"state":"active"`)
 	ask(200, "POST", "/nightly/backfill", `{"from":"2026-01-01T00:00:00Z","until":"2026-01-03T00:00:00Z","dry_run":true}`,
@@ -61,7 +64,7 @@ func TestSchedules(t *testing.T) {
 	ask(200, "POST", "/nightly/remove", `{"reason":"done"}`, `"removed":"nightly"`)
 	ask(404, "GET", "/nightly", "", "not-found")
 	events, err := s.ScheduleEvents(t.Context(), 100)
-	if err != nil || len(events) != 8 || events[0].What != "remove schedule" || events[0].Actor != "api" {
+	if err != nil || len(events) != 9 || events[0].What != "remove schedule" || events[0].Actor != "api" {
 		t.Errorf("%+v %v", events, err)
 	}
 }
@@ -76,15 +79,19 @@ func TestSchedulesRefuse(t *testing.T) {
 		status       int
 		field, bound string
 	}{
-		with(`,"whn":1`):                                        {400, "body", "an object of"},
-		with(`,"zone":"Mars"`):                                  {400, "zone", "IANA"},
-		with(`,"jitter":"soon"`):                                {400, "jitter", "90s"},
-		with(`,"catch_up":{"most":2000}`):                       {400, "catch_up.most", "from 0 to 1000"},
-		with(`,"replay":{"class":"timeout"}`):                   {400, "replay", "alone"},
-		with(`,"payload":"` + strings.Repeat("x", 200) + `"`):   {400, "payload", "at most 100 bytes"},
-		`{"name":"s","when":"@daily","kind":"no","reason":"r"}`: {422, "", ""},
-		`{"name":"s","when":"@daily","kind":"remote"}`:          {400, "reason", "1 to 1000 bytes"},
-		`{"name":"s","when":"61 * * * *","kind":"remote"}`:      {400, "when", "five fields"},
+		with(`,"whn":1`):                      {400, "body", "an object of"},
+		with(`,"zone":"Mars"`):                {400, "zone", "IANA"},
+		with(`,"jitter":"soon"`):              {400, "jitter", "90s"},
+		with(`,"catch_up":{"most":2000}`):     {400, "catch_up.most", "from 0 to 1000"},
+		with(`,"replay":{"class":"timeout"}`): {400, "replay", "alone"},
+		`{"name":"s","when":"@daily","replay":{"clas":"timeout"},"reason":"r"}`: {400, "replay", "unknown field"},
+		`{"name":"s","when":"@daily","replay":{"rate":1.5},"reason":"r"}`:       {400, "replay.rate", "a whole number"},
+		`{"name":"s","when":"@daily","replay":7,"reason":"r"}`:                  {400, "replay", "a JSON object"},
+		with(`,"catch_up":{"mots":1}`):                                          {400, "catch_up", "unknown field"},
+		with(`,"payload":"` + strings.Repeat("x", 200) + `"`):                   {400, "payload", "at most 100 bytes"},
+		`{"name":"s","when":"@daily","kind":"no","reason":"r"}`:                 {422, "", ""},
+		`{"name":"s","when":"@daily","kind":"remote"}`:                          {400, "reason", "1 to 1000 bytes"},
+		`{"name":"s","when":"61 * * * *","kind":"remote"}`:                      {400, "when", "five fields"},
 	} {
 		got := call(h, "POST", "/api/v1/schedules", body)
 		if p := got.problem(t); got.Code != want.status || p.Field != want.field || !strings.Contains(p.Bound, want.bound) {

@@ -737,6 +737,12 @@ select 1
 +perdure:{q}:plan:p1:left k=1000
 ~perdure:{q}:plan:p1 cursor=next
 
+select 2
++perdure:{q}:plan:p1 selected=1
++perdure:{q}:plan:p1 skipped=1
++perdure:{q}:plan:p1:left k=1000
+~perdure:{q}:plan:p1 state=running
+
 select 1 the last
 +perdure:{q}:plan:p1 selected=1
 +perdure:{q}:plan:p1 skipped=0
@@ -751,6 +757,8 @@ plan 1
 +perdure:{q}:plan:p1 canary=1
 +perdure:{q}:plan:p1 cursor=
 +perdure:{q}:plan:p1 from=failed
++perdure:{q}:plan:p1 keep=3600
++perdure:{q}:plan:p1 most=0
 +perdure:{q}:plan:p1 on=0
 +perdure:{q}:plan:p1 rate=20
 +perdure:{q}:plan:p1 stage=1

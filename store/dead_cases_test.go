@@ -43,6 +43,11 @@ func strayInGroup(f *fixture) any {
 // planOfK is a plan over the entry of k, which selects.
 func planOfK(f *fixture, _ any) any { return f.plan(delivery.PlanRequest{ID: "p1", Queue: "q"}) }
 
+// planOfOne takes one entry.
+func planOfOne(f *fixture, _ any) any {
+	return f.plan(delivery.PlanRequest{ID: "p1", Queue: "q", Most: 1})
+}
+
 func (f *fixture) plan(r delivery.PlanRequest) delivery.Plan {
 	f.t.Helper()
 	p, err := f.MakePlan(f.ctx, r, why)
@@ -52,7 +57,7 @@ func (f *fixture) plan(r delivery.PlanRequest) delivery.Plan {
 
 func makePlan(f *fixture, _ any) any {
 	code, err := f.runCode(f.ctx, "plan", []string{planKey("q", "p1"), plansKey("q"), planningKey("q"), eventsKey("q")},
-		"p1", "{}", "20", "failed", "1", "0", "ada", "because")
+		"p1", "{}", "20", "failed", "1", "0", "ada", "because", 0, 3600)
 	f.ok(err)
 	return code
 }
@@ -161,6 +166,7 @@ func deadCases() []scriptCase {
 		{"plan 2", after(nil, makePlan), makePlan},
 		{"select 1", after(deadJob, planOfK), selectCode("")},
 		{"select 1 the last", after(deadJob, planOfK), func(f *fixture, _ any) any { choose(f, nil); return int64(1) }},
+		{"select 2", after(deadJob, planOfOne), selectCode("")},
 		{"select 0 elsewhere", after(deadJob, planOfK), selectCode("other")},
 		{"select 0 running", after(deadJob, planOfK, choose), selectCode("")},
 		{"select -1", nil, selectCode("")},

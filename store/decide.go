@@ -244,7 +244,7 @@ func (s *Store) checkKnown(ctx context.Context, queue string) error {
 		return known, unreachable(err)
 	})
 	if err == nil && !known {
-		err = fmt.Errorf("queue is not known: %w", jobs.ErrNotFound)
+		err = errUnknownQueue
 	}
 	return err
 }

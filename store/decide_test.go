@@ -101,11 +101,11 @@ func TestFailuresKept(t *testing.T) {
 		f.promote()
 	}
 	info, _ := f.Get(f.ctx, "q", "k")
-	if len(info.Failures) != 10 || info.Failures[0].Attempt != 4 || info.LastFailure().Attempt != 13 {
+	if len(info.Failures) != 11 || info.Failures[0].Attempt != 1 || info.Failures[1].Attempt != 4 || info.LastFailure().Attempt != 13 {
 		t.Errorf("failures %+v", info.Failures)
 	}
 	fields := slices.Collect(maps.Keys(f.rdb.HGetAll(f.ctx, taskKey("q", "k")).Val()))
-	if n := len(slices.DeleteFunc(fields, func(s string) bool { return !strings.HasPrefix(s, "f:") })); n != 10 {
+	if n := len(slices.DeleteFunc(fields, func(s string) bool { return !strings.HasPrefix(s, "f:") })); n != 11 {
 		t.Errorf("%d failures are stored", n)
 	}
 }

@@ -53,7 +53,7 @@ func (s *Store) DeadGroup(ctx context.Context, queue, signature string) (deliver
 	}
 	score, err := s.rdb.ZScore(ctx, groupsKey(queue), signature).Result()
 	if err == redis.Nil {
-		return delivery.DeadGroup{}, fmt.Errorf("group %s of queue %s: %w", signature, queue, jobs.ErrNotFound)
+		return delivery.DeadGroup{}, fmt.Errorf("group %s of queue %s: %w", signature, queue, errUnknownGroup)
 	}
 	if err == nil {
 		var groups []delivery.DeadGroup
@@ -120,7 +120,7 @@ func (s *Store) JudgeGroup(ctx context.Context, queue, signature string, state d
 		return s.runCode(ctx, "judge", keys, signature, string(state), verbs[state]+" group "+signature, by.Actor, by.Reason)
 	})
 	if err == nil && code == -1 {
-		err = jobs.ErrNotFound
+		err = errUnknownGroup
 	}
 	if err != nil {
 		return delivery.DeadGroup{}, fmt.Errorf("%s group %s of queue %s: %w", verbs[state], signature, queue, err)

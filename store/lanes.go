@@ -199,6 +199,12 @@ func (s *Store) Shelve(ctx context.Context, queue, name string) (moved int, over
 
 func cutASCII(text string, most int) string { return text[:min(len(text), most)] }
 
+// ForgetDependencyEvents removes the decisions about dependencies and limits, for drills
+// on a Redis where there were none before.
+func (s *Store) ForgetDependencyEvents(ctx context.Context) error {
+	return unreachable(s.rdb.Unlink(ctx, dependencyEventsKey).Err())
+}
+
 // ForgetDependency removes all that is kept of a dependency or limit, for drills that
 // have made one. Jobs that wait for it find it closed.
 func (s *Store) ForgetDependency(ctx context.Context, name string) error {

@@ -121,7 +121,7 @@ func (m *machine) checkHash(t *rapid.T, key string, h hash) {
 	i := h.info("q", key)
 	if i.State != j.state || i.Runs != j.runs || i.Attempts != j.attempts || i.Crashes != j.crashes || h.int("p:waits") != j.waits ||
 		h.int("p:row") != j.row || h.int("p:icr") != j.alone || (h["p:alone"] != "") != j.runsAlone ||
-		i.CancelAsked != j.asked || (h["p:hold"] != "") != j.halt || i.PauseAsked != (j.halt && !j.halted) || i.Incarnation != j.incarnation || len(i.Failures) != min(j.failures, keptFailures) {
+		i.CancelAsked != j.asked || (h["p:hold"] != "") != j.halt || i.PauseAsked != (j.halt && !j.halted) || i.Incarnation != j.incarnation || len(i.Failures) != min(j.failures, keptFailures+1) {
 		t.Fatalf("%s is %+v, want %+v", key, i, j)
 	}
 	if (h["p:tok"] != "") != (j.held != nil) || (h["p:dead"] != "") != (j.state == jobs.StateQuarantined) || (h["p:sig"] != "") != (j.state == jobs.StateQuarantined) || (h["p:wait"] != "") != (j.state == jobs.StatePaused) ||

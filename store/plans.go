@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -19,6 +20,9 @@ import (
 // planBatch is how many entries one step of a plan replays at most: some
 // milliseconds of Redis' time.
 const planBatch = 100
+
+// planKept is how long a plan is known after its end, unless it was asked otherwise.
+const planKept = 90 * 24 * time.Hour
 
 // MakePlan makes a replay plan, which runs by itself from then on. Asked for an ID
 // that there is, it returns that plan and changes nothing. ErrNotFound: nobody knows the queue.
@@ -35,6 +39,9 @@ func (s *Store) MakePlan(ctx context.Context, r delivery.PlanRequest, by jobs.De
 	if r.Rate == 0 {
 		r.Rate = delivery.DefaultPlanRate
 	}
+	if r.Kept == 0 {
+		r.Kept = planKept
+	}
 	from, stage, on := "failed", "1", "0"
 	if r.FromStart {
 		from = "start"
@@ -48,7 +55,8 @@ func (s *Store) MakePlan(ctx context.Context, r delivery.PlanRequest, by jobs.De
 	keys := []string{planKey(r.Queue, r.ID), plansKey(r.Queue), planningKey(r.Queue), eventsKey(r.Queue)}
 	_, err := surely(ctx, func() (int64, error) {
 		rate := strconv.FormatFloat(r.Rate, 'f', -1, 64)
-		return s.runCode(ctx, "plan", keys, r.ID, mustJSON(r), rate, from, stage, on, by.Actor, by.Reason+" ("+r.Filter.String()+")")
+		return s.runCode(ctx, "plan", keys, r.ID, mustJSON(r), rate, from, stage, on, by.Actor, by.Reason+" ("+r.Filter.String()+")",
+			r.Most, int64(r.Kept.Seconds()))
 	})
 	if err != nil {
 		return delivery.Plan{}, fmt.Errorf("plan a replay in queue %s: %w", r.Queue, err)
@@ -56,15 +64,15 @@ func (s *Store) MakePlan(ctx context.Context, r delivery.PlanRequest, by jobs.De
 	return s.Plan(ctx, r.Queue, r.ID)
 }
 
-// Plan returns a replay plan. ErrNotFound: there is none, or it ended over 90 days
-// ago.
+// Plan returns a replay plan. ErrNotFound: there is none, or it ended too long
+// ago, which is 90 days unless it was made otherwise.
 func (s *Store) Plan(ctx context.Context, queue, id string) (delivery.Plan, error) {
 	if err := errors.Join(jobs.CheckQueue(queue), delivery.CheckPlanID(id)); err != nil {
 		return delivery.Plan{}, err
 	}
 	plans, err := surely(ctx, func() ([]delivery.Plan, error) { return s.planHashes(ctx, queue, []string{id}) })
 	if err == nil && len(plans) == 0 {
-		err = jobs.ErrNotFound
+		err = errUnknownPlan
 	}
 	if err != nil {
 		return delivery.Plan{}, fmt.Errorf("plan %s of queue %s: %w", id, queue, err)
@@ -156,7 +164,7 @@ func planOf(h hash, left, out int64) delivery.Plan {
 
 // SelectFor adds a page of entries to a plan that selects, once, whoever does so. The
 // page is what [Store.Dead] returned from the plan's cursor. False: another has gone
-// on from there, or the plan does not select any more.
+// on from there, or the plan has all its entries.
 func (s *Store) SelectFor(ctx context.Context, p delivery.Plan, page delivery.DeadPage) (bool, error) {
 	skipped := 0
 	var entries []any
@@ -207,6 +215,12 @@ func (s *Store) AbortPlan(ctx context.Context, queue, id string, by jobs.Decisio
 	return s.steer(ctx, "abort", queue, id, by)
 }
 
+// planEnded is a jobs.ErrConflict.
+type planEnded struct{}
+
+func (planEnded) Error() string        { return "it has ended; make another plan" }
+func (planEnded) Is(target error) bool { return target == jobs.ErrConflict }
+
 // steer returns ErrConflict for a plan that has ended.
 func (s *Store) steer(ctx context.Context, verb, queue, id string, by jobs.Decision) (delivery.Plan, error) {
 	if err := errors.Join(by.Check(), jobs.CheckQueue(queue), delivery.CheckPlanID(id)); err != nil {
@@ -218,9 +232,9 @@ func (s *Store) steer(ctx context.Context, verb, queue, id string, by jobs.Decis
 	switch {
 	case err != nil:
 	case code == -1:
-		err = jobs.ErrNotFound
+		err = errUnknownPlan
 	case code == -3:
-		err = fmt.Errorf("it has ended: %w", jobs.ErrConflict)
+		err = planEnded{}
 	}
 	if err != nil {
 		return delivery.Plan{}, fmt.Errorf("%s plan %s of queue %s: %w", verb, id, queue, err)

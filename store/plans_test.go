@@ -220,12 +220,45 @@ func TestAPausedPlanWaits(t *testing.T) {
 	}
 }
 
+// A plan takes those that are there longest, and is known for as long as was asked.
+func TestAPlanTakesSoManyAtMost(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.dead(2, "old row")
+	f.nextMilli()
+	f.dead(520, "new row") // more than a page
+	p := f.plan(delivery.PlanRequest{ID: "p1", Queue: "q", NoCanary: true, Rate: 5000, Most: 3, Kept: time.Hour})
+	f.step()
+	f.wantPlan(p.ID, "running all: 3 selected, 0 left, 3 replayed, 3 under way, 0 completed, 0 returned, 0 failed, 0 skipped, 0 gone")
+	for _, key := range []string{"old-0000", "old-0001"} {
+		if f.field(key, "state") != "pending" {
+			t.Errorf("%s is %s", key, f.field(key, "state"))
+		}
+	}
+	f.completeAll()
+	f.step()
+	f.wantPlan(p.ID, "done all: 3 selected, 0 left, 3 replayed, 0 under way, 3 completed, 0 returned, 0 failed, 0 skipped, 0 gone")
+	if ttl := f.rdb.TTL(f.ctx, planKey("q", p.ID)).Val(); ttl > time.Hour || ttl < 50*time.Minute {
+		t.Errorf("it is known for %v more", ttl)
+	}
+	p = f.plan(delivery.PlanRequest{ID: "p2", Queue: "q", NoCanary: true, Rate: 5000, Most: 501})
+	f.step()
+	if p, err := f.Plan(f.ctx, "q", p.ID); err != nil || p.Selected != 501 || p.State != delivery.PlanRunning {
+		t.Errorf("%v %+v", err, p)
+	}
+	_, err := f.AbortPlan(f.ctx, "q", p.ID, why)
+	f.ok(err)
+	if ttl := f.rdb.TTL(f.ctx, planKey("q", p.ID)).Val(); ttl > planKept || ttl < planKept-time.Hour {
+		t.Errorf("it is known for %v more", ttl)
+	}
+}
+
 func TestPlansThatCannotBe(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	for _, r := range []delivery.PlanRequest{
 		{}, {Queue: "Q"}, {Queue: "q", Rate: -1}, {Queue: "q", Rate: 1e9}, {Queue: "q", ID: "a b"}, {Queue: "q", Filter: delivery.DeadFilter{Signature: "x"}},
-		{Queue: "q", ID: strings.Repeat("x", 65)},
+		{Queue: "q", ID: strings.Repeat("x", 129)}, {Queue: "q", Most: -1},
 	} {
 		if _, err := f.MakePlan(f.ctx, r, why); !errors.Is(err, jobs.ErrInvalid) {
 			t.Errorf("%+v: %v", r, err)
@@ -338,7 +371,9 @@ func (f *fixture) onceEach(n int, rate float64) {
 	}
 	slices.SortFunc(times, time.Time.Compare)
 	took := times[len(times)-1].Sub(times[0])
-	if got := float64(len(times)-1) / took.Seconds(); got < rate*0.9 || got > rate*1.1 {
+	got := float64(len(times)-1) / took.Seconds()
+	f.t.Logf("%d entries replayed once each in %v: %.1f a second, %.1f asked for", len(replayed), took, got, rate)
+	if got < rate*0.9 || got > rate*1.1 {
 		f.t.Errorf("%d entries in %v: %.1f a second, want %.1f within a tenth", len(times), took, got, rate)
 	}
 }

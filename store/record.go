@@ -48,7 +48,7 @@ import (
 //	p:parent of a child: '<queue> <key> <incarnation> <group> <position>' of its parent
 //	p:kids   of a parent: its incarnation
 //	p:fn     number of the last failure
-//	f:<n>    failure n, JSON
+//	f:<n>    failure n, JSON: the first and the last ten
 //	s:<name> a step's record: '<execution> <started ms> <ended ms> <output>'
 //	h:<name> progress saved inside a step
 //	w:<name> a wait that is not over: '<until ms, 0: for ever> <since ms> <type>'
@@ -76,10 +76,23 @@ func (h hash) ms(field string) time.Time {
 	return time.UnixMilli(n).UTC()
 }
 
+// failures are those that are on record: the first, and the last ones.
 func (h hash) failures() []jobs.Failure {
-	failures := []jobs.Failure{}
+	if h.int("p:fn") <= keptFailures {
+		return h.lastFailures()
+	}
+	return append(h.failuresFrom(1, 1), h.lastFailures()...)
+}
+
+// lastFailures are those that are on record without a gap.
+func (h hash) lastFailures() []jobs.Failure {
 	last := h.int("p:fn")
-	for n := max(1, last-keptFailures+1); n <= last; n++ {
+	return h.failuresFrom(max(1, last-keptFailures+1), last)
+}
+
+func (h hash) failuresFrom(first, last int) []jobs.Failure {
+	failures := []jobs.Failure{}
+	for n := first; n <= last; n++ {
 		var f jobs.Failure
 		if text, ok := h["f:"+strconv.Itoa(n)]; ok && json.Unmarshal([]byte(text), &f) == nil {
 			failures = append(failures, f)
@@ -216,7 +229,7 @@ func delivered(queue, key, token, pendingSince string, h hash) delivery.Delivery
 	d := delivery.Delivery{
 		Hold: delivery.Hold{Queue: queue, Key: key, Token: token}, Message: []byte(h["msg"]), Claimed: h.ms("p:cat"),
 		Run: h.int("p:run"), Round: h.int("p:round"), Attempts: h.int("p:att"), Crashes: h.int("p:cra"), CrashedAlone: h.int("p:icr"), Waits: h.int("p:waits"), Version: h.int("p:ver"),
-		Failures: h.failures(), Steps: map[string][]byte{}, Progress: map[string][]byte{}, Undoable: h.counts("u:"), Undone: h.counts("r:"), Undo: h.undo(),
+		Failures: h.lastFailures(), Steps: map[string][]byte{}, Progress: map[string][]byte{}, Undoable: h.counts("u:"), Undone: h.counts("r:"), Undo: h.undo(),
 		Retention: jobs.DefaultRetention, CancelAsked: h["p:can"], Pass: delivery.ParsePass(h["p:pass"]),
 	}
 	if ns, err := strconv.ParseInt(pendingSince, 10, 64); err == nil {

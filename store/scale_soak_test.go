@@ -9,4 +9,6 @@ const (
 	planned   = 10_000
 	planTakes = 100 * time.Second
 	slowPage  = 50 * time.Millisecond
+
+	mostMemory = "8gb" // of its Redis: more is an error of the test
 )

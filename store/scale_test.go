@@ -10,4 +10,6 @@ const (
 	planned   = 2_000           // entries that a plan replays
 	planTakes = 5 * time.Second // and in what time
 	slowPage  = time.Second     // a page; the goal of 50 ms is the soak's, without the race detector
+
+	mostMemory = "" // of its Redis: what there is
 )

@@ -23,10 +23,9 @@ import (
 //	rev       how often def was changed
 //	last      the last instant that is decided, ms
 //	open      a tick that was decided to fire and is not known to have, JSON
-//	moved     jobs that the open tick has replayed so far
 //	closed    nonce of the call that closed the last open tick, so that one sent twice is known
 //	nonce     of the last decision, likewise
-//	run       the job of the last tick that fired: '<queue> <key>'
+//	run       of the last tick that fired and had something to do: '<queue> <key>' of its job, or '<queue> plan <id>'
 //	triggered instant of the last trigger, ms
 //	paused    who has paused it, why and when, JSON
 //	resumed   when it was resumed last, ms
@@ -149,12 +148,18 @@ func (s *Store) decideSchedule(ctx context.Context, verb, name string, by jobs.D
 
 func errNoSchedule(name string) error { return fmt.Errorf("schedule %q: %w", name, errUnknownSchedule) }
 
-var errUnknownSchedule error = unknownSchedule{}
+// unknown says what there is none of, and is a jobs.ErrNotFound.
+type unknown string
 
-type unknownSchedule struct{}
+func (u unknown) Error() string        { return string(u) }
+func (u unknown) Is(target error) bool { return target == jobs.ErrNotFound }
 
-func (unknownSchedule) Error() string        { return "there is none of this name; see perdure cron list" }
-func (unknownSchedule) Is(target error) bool { return target == jobs.ErrNotFound }
+const (
+	errUnknownSchedule = unknown("there is none of this name; see perdure cron list")
+	errUnknownQueue    = unknown("queue is not known: nothing was ever enqueued in it")
+	errUnknownPlan     = unknown("there is none of this name, or it ended long ago; see perdure dead plans")
+	errUnknownGroup    = unknown("nothing has failed so; see perdure dead groups")
+)
 
 // ScheduleChanges returns a number that grows whenever a schedule is defined,
 // changed, paused, resumed, triggered or removed, and Redis' time.
@@ -236,7 +241,7 @@ func (h hash) scheduled() (one delivery.Scheduled, err error) {
 	one.Fired, one.Left = int64(h.int("fired")), int64(h.int("skipped"))
 	one.Run = readPlace(h["run"])
 	if text := h["open"]; text != "" {
-		one.Open = &delivery.OpenTick{Text: text, Moved: h.int("moved")}
+		one.Open = &delivery.OpenTick{Text: text}
 		if err := json.Unmarshal([]byte(text), one.Open); err != nil {
 			return one, err
 		}
@@ -261,10 +266,14 @@ func (s *Store) ScheduleTicks(ctx context.Context, name string, limit int) ([]de
 		for field, value := range entry.Values {
 			h[field] = text(value)
 		}
-		records = append(records, delivery.TickRecord{
-			At: h.ms("at"), From: h.ms("from"), Count: h.int("n"), What: h["what"], Key: h["key"], Queue: h["queue"],
-			Moved: h.int("moved"), Reason: h["reason"], Late: time.Duration(h.int("late")) * time.Millisecond,
-		})
+		record := delivery.TickRecord{
+			At: h.ms("at"), From: h.ms("from"), Count: h.int("n"), What: h["what"],
+			Reason: h["reason"], Late: time.Duration(h.int("late")) * time.Millisecond,
+		}
+		if run := readPlace(h["queue"] + " " + h["key"]); run != nil {
+			record.Queue, record.Key, record.Plan = run.Queue, run.Key, run.Plan
+		}
+		records = append(records, record)
 	}
 	return records, nil
 }

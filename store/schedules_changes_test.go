@@ -72,7 +72,6 @@ schedule 2 taken over by code
 ~perdure:{@cron}:s:s rev=2
 
 tick 1 fires
-+perdure:{@cron}:s:s moved=0
 +perdure:{@cron}:s:s nonce=n
 +perdure:{@cron}:s:s open=open
 ~perdure:{@cron}:s:s last=<time>
@@ -94,7 +93,6 @@ ticked 1 fired
 +perdure:{@cron}:s:s fired=1
 +perdure:{@cron}:s:s run=q k
 +perdure:{@cron}:ticks:s 0=fired k by <nil>: why
--perdure:{@cron}:s:s moved
 -perdure:{@cron}:s:s open
 
 ticked 1 skipped
@@ -102,17 +100,25 @@ ticked 1 skipped
 +perdure:{@cron}:s:s run=q k
 +perdure:{@cron}:s:s skipped=1
 +perdure:{@cron}:ticks:s 0=skipped k by <nil>: why
--perdure:{@cron}:s:s moved
 -perdure:{@cron}:s:s open
 
-ticked 2
-~perdure:{@cron}:s:s moved=5
+ticked 1 with a plan
++perdure:{@cron}:s:s closed=n
++perdure:{@cron}:s:s fired=1
++perdure:{@cron}:s:s run=q plan p1
++perdure:{@cron}:ticks:s 0=fired plan p1 by <nil>: why
+-perdure:{@cron}:s:s open
+
+ticked 1 without a run
++perdure:{@cron}:ticks:s 1=fired  by <nil>: why
+-perdure:{@cron}:s:s open
+~perdure:{@cron}:s:s closed=n
+~perdure:{@cron}:s:s fired=2
 
 trigger 1
 +perdure:{@cron}:decided:<nonce> ttl=set
 +perdure:{@cron}:decided:<nonce>=1
 +perdure:{@cron}:events 1=trigger schedule s by ada: because
-+perdure:{@cron}:s:s moved=0
 +perdure:{@cron}:s:s open=open
 +perdure:{@cron}:s:s triggered=<time>
 ~perdure:{@cron}:changes=2
@@ -124,7 +130,6 @@ unschedule 1
 -perdure:{@cron}:names
 -perdure:{@cron}:s:s def
 -perdure:{@cron}:s:s last
--perdure:{@cron}:s:s moved
 -perdure:{@cron}:s:s nonce
 -perdure:{@cron}:s:s open
 -perdure:{@cron}:s:s origin

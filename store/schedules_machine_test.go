@@ -222,11 +222,10 @@ func (m *cronMachine) close(t *rapid.T) {
 		t.Skip("there is no tick")
 	}
 	tick := rapid.SampledFrom(some).Draw(t, "tick")
-	more := rapid.Bool().Draw(t, "more")
-	expected := m.open != nil && m.open.Text == tick.Text && !more
+	expected := m.open != nil && m.open.Text == tick.Text
 	var closed bool
 	err := m.through(t, "ticked", func() (err error) {
-		closed, err = m.f.CloseTick(m.f.ctx, delivery.TickEnd{Name: "s", Tick: tick, More: more, Run: &delivery.JobPlace{Queue: "q", Key: "k"}})
+		closed, err = m.f.CloseTick(m.f.ctx, delivery.TickEnd{Name: "s", Tick: tick, Run: &delivery.JobPlace{Queue: "q", Key: "k"}})
 		return err
 	})
 	want(t, "close", err, nil)

@@ -74,10 +74,10 @@ func trigger(open string, at time.Time) func(f *fixture, _ any) any {
 	}
 }
 
-func ticked(nonce, open string, moved int, how, what string) func(f *fixture, _ any) any {
+func ticked(nonce, open, run, what string) func(f *fixture, _ any) any {
 	return func(f *fixture, _ any) any {
-		code, err := f.runCode(f.ctx, "ticked", []string{scheduleKey("s"), scheduleTicksKey("s")}, nonce, open, moved, how, what,
-			noon.UnixMilli(), "q", "k", "why", 7, keptTicks)
+		code, err := f.runCode(f.ctx, "ticked", []string{scheduleKey("s"), scheduleTicksKey("s")}, nonce, open, what,
+			noon.UnixMilli(), "q", run, "why", 7, keptTicks)
 		f.ok(err)
 		return code
 	}
@@ -144,14 +144,14 @@ func scheduleCases() []scriptCase {
 		{"trigger 1", after(api), trigger("open", noon)},
 		{"trigger -1", nil, trigger("open", noon)},
 		{"trigger -4", after(api, fires), trigger("other", noon)},
-		{"trigger -5", after(api, trigger("open", noon), ticked("n", "open", 0, "over", "triggered")), trigger("open", noon)},
-		{"ticked 1 fired", after(api, fires), ticked("n", "open", 0, "over", "fired")},
-		{"ticked 1 skipped", after(api, fires), ticked("n", "open", 0, "over", "skipped")},
-		{"ticked 1 sent twice", after(api, fires, ticked("n", "open", 0, "over", "fired")), ticked("n", "open", 0, "over", "fired")},
-		{"ticked 2", after(api, fires), ticked("n", "open", 5, "more", "fired")},
-		{"ticked 2 fewer", after(api, fires, ticked("n", "open", 5, "more", "fired")), ticked("m", "open", 3, "more", "fired")},
-		{"ticked -1", after(api, fires, ticked("n", "open", 0, "over", "fired")), ticked("m", "open", 0, "over", "fired")},
-		{"ticked -1 no schedule", nil, ticked("n", "open", 0, "over", "fired")},
+		{"trigger -5", after(api, trigger("open", noon), ticked("n", "open", "k", "triggered")), trigger("open", noon)},
+		{"ticked 1 fired", after(api, fires), ticked("n", "open", "k", "fired")},
+		{"ticked 1 skipped", after(api, fires), ticked("n", "open", "k", "skipped")},
+		{"ticked 1 sent twice", after(api, fires, ticked("n", "open", "k", "fired")), ticked("n", "open", "k", "fired")},
+		{"ticked 1 with a plan", after(api, fires), ticked("n", "open", "plan p1", "fired")},
+		{"ticked 1 without a run", after(api, fires, ticked("m", "open", "j", "fired"), decideTick("o", 1, noon.Add(time.Minute), "open", noon)), ticked("n", "open", "", "fired")},
+		{"ticked -1", after(api, fires, ticked("n", "open", "k", "fired")), ticked("m", "open", "k", "fired")},
+		{"ticked -1 no schedule", nil, ticked("n", "open", "k", "fired")},
 		{"fire 1", nil, fireTick("k", noon)},
 		{"fire 2", after(fireTick("k", noon)), fireTick("k", noon)},
 		{"fire 2 forgotten", after(fireTick("k", noon), func(f *fixture, _ any) any {
@@ -199,11 +199,11 @@ func scheduleFaults() []faultCase {
 	}
 	skipped := tick()
 	skipped.Open, skipped.From, skipped.Count, skipped.Reason = nil, skipped.Until, 1, "overlap"
-	end := func(more bool) func(f *fixture, from any) error {
+	end := func(run *delivery.JobPlace) func(f *fixture, from any) error {
 		return func(f *fixture, from any) error {
-			closed, err := f.CloseTick(f.ctx, delivery.TickEnd{Name: "s", Tick: from.(delivery.OpenTick), Moved: 3, More: more})
-			if err == nil && closed == more {
-				return fmt.Errorf("closed %v", closed)
+			closed, err := f.CloseTick(f.ctx, delivery.TickEnd{Name: "s", Tick: from.(delivery.OpenTick), Run: run})
+			if err == nil && !closed {
+				return errors.New("not closed by this call")
 			}
 			return err
 		}
@@ -223,8 +223,8 @@ func scheduleFaults() []faultCase {
 		{script: "trigger", arrange: defined, itself: true, call: func(f *fixture, _ any) error {
 			return f.TriggerSchedule(f.ctx, "s", delivery.OpenTick{At: noon, Trigger: true, Actor: "ada", Reason: "because"})
 		}},
-		{script: "ticked", name: "over", arrange: opened, itself: true, call: end(false)},
-		{script: "ticked", name: "not over", arrange: opened, itself: true, call: end(true)},
+		{script: "ticked", name: "of a job", arrange: opened, itself: true, call: end(&delivery.JobPlace{Queue: "q", Key: "k"})},
+		{script: "ticked", name: "of a plan", arrange: opened, itself: true, call: end(&delivery.JobPlace{Plan: "p1"})},
 		{script: "fire", itself: true, call: func(f *fixture, _ any) error {
 			_, err := f.FireTick(f.ctx, "s", noon, jobs.Raw(kindA, "k", nil))
 			return err

@@ -1,14 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"maps"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
@@ -71,27 +70,29 @@ func (s *Store) tickMessage(ctx context.Context, job jobs.Job) []byte {
 	return m.encode()
 }
 
-// CloseTick says how far an open tick has come. It reports whether this call closed
-// it, so that each is counted once.
+// CloseTick closes an open tick that was carried out. It reports whether this call
+// did, so that each is counted once.
 func (s *Store) CloseTick(ctx context.Context, e delivery.TickEnd) (bool, error) {
-	how, what, why := "over", "fired", e.Refused
+	what, why := "fired", cmp.Or(e.Refused, e.Note)
 	switch {
 	case e.Refused != "":
 		what = "skipped"
 	case e.Tick.Trigger:
 		what, why = "triggered", e.Tick.Actor+": "+e.Tick.Reason
+		if e.Note != "" {
+			why += "; " + e.Note
+		}
 	}
-	if e.More {
-		how = "more"
-	}
-	var run delivery.JobPlace
+	var queue, run string
 	if e.Run != nil {
-		run = *e.Run
+		queue, run = e.Run.Queue, e.Run.Key
+		if e.Run.Plan != "" {
+			run = planMark + e.Run.Plan
+		}
 	}
 	keys, nonce := []string{scheduleKey(e.Name), scheduleTicksKey(e.Name)}, rand.Text()
 	code, err := surely(ctx, func() (int64, error) {
-		return s.runCode(ctx, "ticked", keys, nonce, e.Tick.Text, e.Moved, how, what, e.Tick.At.UnixMilli(), run.Queue, run.Key, why,
-			e.Late.Milliseconds(), keptTicks)
+		return s.runCode(ctx, "ticked", keys, nonce, e.Tick.Text, what, e.Tick.At.UnixMilli(), queue, run, why, e.Late.Milliseconds(), keptTicks)
 	})
 	if err != nil {
 		return false, fmt.Errorf("close a tick of schedule %s: %w", e.Name, err)
@@ -99,11 +100,17 @@ func (s *Store) CloseTick(ctx context.Context, e delivery.TickEnd) (bool, error)
 	return code == 1, nil
 }
 
-// readPlace reads '<queue> <key>'; nil when there is none.
+// planMark tells the ID of a plan from the key of a job, which has no blanks.
+const planMark = "plan "
+
+// readPlace reads '<queue> <key>' or '<queue> plan <id>'; nil when there is none.
 func readPlace(text string) *delivery.JobPlace {
 	queue, key, ok := strings.Cut(text, " ")
 	if !ok {
 		return nil
+	}
+	if id, plan := strings.CutPrefix(key, planMark); plan {
+		return &delivery.JobPlace{Queue: queue, Plan: id}
 	}
 	return &delivery.JobPlace{Queue: queue, Key: key}
 }
@@ -122,19 +129,4 @@ func (s *Store) RecordBackfill(ctx context.Context, name string, from, until tim
 		return fmt.Errorf("backfill schedule %s: %w", name, err)
 	}
 	return nil
-}
-
-// DeadAt returns when a job was quarantined, by Redis' clock; zero when it is not.
-func (s *Store) DeadAt(ctx context.Context, queue, key string) (time.Time, error) {
-	ms, err := surely(ctx, func() (float64, error) {
-		ms, err := s.rdb.ZScore(ctx, deadKey(queue), key).Result()
-		return ms, unreachable(err)
-	})
-	if err == redis.Nil {
-		return time.Time{}, nil
-	}
-	if err != nil {
-		return time.Time{}, fmt.Errorf("look at %s/%s: %w", queue, key, err)
-	}
-	return time.UnixMilli(int64(ms)).UTC(), nil
 }

@@ -47,7 +47,11 @@ func TestABadNetworkDoublesNothing(t *testing.T) {
 		living, err := clean.Redis().ZCard(t.Context(), "perdure:owners").Result()
 		return err == nil && living == 2
 	})
-	bad.Redis().AddHook(hook) // from here on: a worker does not start without Redis
+	bad.Redis().AddHook(hook)                                            // from here on: a worker does not start without Redis
+	for _, script := range []string{"claim", "checkpoint", "complete"} { // besides those by chance
+		hook.Fail(script, 5, fault.Before)
+		hook.Fail(script, 9, fault.After)
+	}
 	var many []jobs.Job
 	for i := range n {
 		many = append(many, kind.New(fmt.Sprintf("k%d", i), order{ID: i}))

@@ -139,7 +139,12 @@ func (a *attempt) hold(held *dependency.Held, failure *jobs.Failure) delivery.Ve
 
 // Call implements [jobs.Attempt].
 func (a *attempt) Call(ctx context.Context, step string, services []string) (func(error), error) {
-	call, err := a.w.guard.Begin(ctx, a.question(services))
+	question := a.question(services)
+	a.calls.Lock()
+	question.Of = a.execution
+	a.calls.Unlock()
+	call, err := a.w.guard.Begin(ctx, question)
+	a.w.stepwise.Store(a.d.Kind, true)
 	a.calls.Lock()
 	defer a.calls.Unlock()
 	if a.stepServices == nil {
@@ -249,8 +254,13 @@ func (a *attempt) blameIt(name string) (unheard bool) {
 	return !a.seen[name] && !slices.Contains(a.execution.Names(), name)
 }
 
-// answered tells what a probe has found as soon as a step is recorded.
+// answered tells what a probe has found as soon as a step is recorded, of a kind whose
+// steps do not say what they call. Where they do, the step's own call has told it, and
+// the others have called nothing.
 func (a *attempt) answered() {
+	if _, told := a.w.stepwise.Load(a.d.Kind); told || len(a.handler.Definition.Needs) > 1 {
+		return
+	}
 	a.calls.Lock()
 	call := a.execution
 	a.calls.Unlock()

@@ -163,6 +163,7 @@ type Worker struct {
 	handlers map[code]jobs.Handler
 	newest   map[string]int    // version by kind
 	guard    *dependency.Guard // nil in an isolated process: its worker guards
+	stepwise sync.Map          // kinds whose steps have said which services they call
 	metrics  *metrics
 	log      *slog.Logger
 	name     string // host:pid, for people

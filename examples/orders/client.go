@@ -23,6 +23,7 @@ type Services struct {
 	Warehouse string
 	Mail      string
 	HTTP      *http.Client // default: a client that opens a connection for each call
+	Prefix    string       // of their names as dependencies; empty: none, see [Services.DependencyName]
 }
 
 // defaultHTTP keeps no connections: on one that is used again, net/http repeats a
@@ -34,12 +35,13 @@ var defaultHTTP = &http.Client{
 
 // ServicesFromEnv reads the addresses from ORDERS_PAYMENTS_URL,
 // ORDERS_WAREHOUSE_URL and ORDERS_MAIL_URL; without them they are
-// http://127.0.0.1:8101 to 8103.
+// http://127.0.0.1:8101 to 8103. ORDERS_PREFIX is the prefix.
 func ServicesFromEnv() Services {
 	return Services{
 		Payments:  cmp.Or(os.Getenv("ORDERS_PAYMENTS_URL"), "http://127.0.0.1:8101"),
 		Warehouse: cmp.Or(os.Getenv("ORDERS_WAREHOUSE_URL"), "http://127.0.0.1:8102"),
 		Mail:      cmp.Or(os.Getenv("ORDERS_MAIL_URL"), "http://127.0.0.1:8103"),
+		Prefix:    os.Getenv("ORDERS_PREFIX"),
 	}
 }
 
@@ -74,12 +76,14 @@ func (s Services) post(ctx context.Context, base, path string, o Order) (string,
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Idempotency-Key", jobs.IdempotencyKey(ctx)+"/"+o.ID)
 	request.Header.Set("User-Agent", "orders/"+strconv.Itoa(os.Getpid()))
-	reply, err := exchange(cmp.Or(s.HTTP, defaultHTTP), request)
+	reply, err := exchange(s.client(), request)
 	if err != nil {
 		return "", err
 	}
 	return receipt(reply)
 }
+
+func (s Services) client() *http.Client { return cmp.Or(s.HTTP, defaultHTTP) }
 
 // exchange sends a request and returns the body of a good reply, within bounds.
 // The error of another reply carries its status, see [jobs.CheckResponse].

@@ -43,7 +43,7 @@ var Deliver = jobs.Define[Delivery, Delivered]("order.deliver",
 	jobs.Queue("orders"),
 	jobs.Retry(jobs.Exponential(200*time.Millisecond, 5*time.Second, 5)),
 	jobs.RetryClass(jobs.ClassUnavailable, jobs.Exponential(200*time.Millisecond, 5*time.Second, 10000)),
-	jobs.Needs("payments", "warehouse", "mail"),
+	jobs.Needs(payments.Name, warehouse.Name, mailing.Name),
 	jobs.Timeout(time.Minute),
 	jobs.StepTimeout(2*time.Second),
 )
@@ -59,20 +59,20 @@ func (s Services) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
 	}
 	done := Delivered{Shipment: Shipment{Order: d.ID}}
 	var err error
-	if done.Payment, err = s.reversible(ctx, "charge", s.charge, s.refund, d.Order); err != nil {
+	if done.Payment, err = s.reversible(ctx, "charge", payments, s.charge, s.refund, d.Order); err != nil {
 		return Delivered{}, err
 	}
-	if done.Reservation, err = s.reversible(ctx, "reserve", s.reserve, s.release, d.Order); err != nil {
+	if done.Reservation, err = s.reversible(ctx, "reserve", warehouse, s.reserve, s.release, d.Order); err != nil {
 		return Delivered{}, err
 	}
 	err = jobs.Parallel(ctx, []jobs.Branch{
-		jobs.Go("label", &done.Label, func(ctx context.Context) (string, error) { return s.label(ctx, d.Order) }),
-		jobs.Go("invoice", &done.Invoice, func(ctx context.Context) (string, error) { return s.invoice(ctx, d.Order) }),
+		jobs.Go("label", &done.Label, func(ctx context.Context) (string, error) { return s.label(ctx, d.Order) }, s.needs(warehouse)),
+		jobs.Go("invoice", &done.Invoice, func(ctx context.Context) (string, error) { return s.invoice(ctx, d.Order) }, s.needs(mailing)),
 	}, jobs.CollectAll())
 	if err != nil {
 		return Delivered{}, err
 	}
-	if done.Mail, err = jobs.Step(ctx, "send", func(ctx context.Context) (string, error) { return s.send(ctx, d.Order) }); err != nil {
+	if done.Mail, err = jobs.Step(ctx, "send", func(ctx context.Context) (string, error) { return s.send(ctx, d.Order) }, s.needs(mailing)); err != nil {
 		return Delivered{}, err
 	}
 	done.To, err = jobs.Await[string](ctx, "delivered", time.Duration(d.Within))
@@ -98,8 +98,8 @@ func approved(ctx context.Context, o Order) error {
 type serviceCall func(context.Context, Order) (string, error)
 
 // reversible is a step that a service can take back.
-func (s Services) reversible(ctx context.Context, name string, do, undo serviceCall, o Order) (string, error) {
-	return jobs.Step(ctx, name, func(ctx context.Context) (string, error) { return do(ctx, o) },
+func (s Services) reversible(ctx context.Context, name string, of jobs.Dependency, do, undo serviceCall, o Order) (string, error) {
+	return jobs.Step(ctx, name, func(ctx context.Context) (string, error) { return do(ctx, o) }, s.needs(of),
 		jobs.Compensate(func(ctx context.Context, _ string) error {
 			_, err := undo(ctx, o)
 			return err

@@ -86,6 +86,19 @@ func (fs *faults) take(c call) (Fault, bool) {
 	return f, true
 }
 
+// outage returns the fault, if any, by which no order gets an answer until it is
+// switched off.
+func (fs *faults) outage() (Fault, bool) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for _, f := range fs.list {
+		if f.Count == 0 && f.Match == "" && slices.Contains([]string{"hang", "503", "refuse"}, f.Mode) {
+			return f, true
+		}
+	}
+	return Fault{}, false
+}
+
 func (fs *faults) add(f Fault) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()

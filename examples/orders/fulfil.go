@@ -13,17 +13,18 @@ var Fulfil = jobs.Define[Order, Shipment]("order.fulfil",
 	jobs.Queue("orders"),
 	jobs.Retry(jobs.Exponential(200*time.Millisecond, 5*time.Second, 12)),
 	jobs.RetryClass(jobs.ClassUnavailable, jobs.Exponential(200*time.Millisecond, 5*time.Second, 10000)),
-	jobs.Needs("payments", "warehouse", "mail"),
+	jobs.Needs(payments.Name, warehouse.Name, mailing.Name),
+	jobs.Describe(payments), jobs.Describe(warehouse), jobs.Describe(mailing),
 	jobs.Timeout(time.Minute),
 	jobs.StepTimeout(2*time.Second),
 )
 
 // Handler runs orders.
-func (s Services) Handler() jobs.Handler { return Fulfil.Do(s.Fulfil) }
+func (s Services) Handler() jobs.Handler { return s.bind(Fulfil.Do(s.Fulfil)) }
 
 // Handlers are what a worker runs: orders, deliveries and batches of orders.
 func (s Services) Handlers() []jobs.Handler {
-	return []jobs.Handler{s.Handler(), Deliver.Do(s.Deliver), Import.Do(s.Import), Dispatch.Do(s.Dispatch)}
+	return []jobs.Handler{s.Handler(), s.bind(Deliver.Do(s.Deliver)), s.bind(Import.Do(s.Import)), Dispatch.Do(s.Dispatch)}
 }
 
 // Fulfil runs one order: an ordinary function in which each step runs once and is
@@ -36,16 +37,17 @@ func (s Services) Fulfil(ctx context.Context, o Order) (Shipment, error) {
 	}
 	steps := []struct {
 		name    string
-		call    func(context.Context, Order) (string, error)
+		call    serviceCall
+		of      jobs.Dependency
 		receipt *string
 	}{
-		{"charge", s.charge, &shipment.Payment},
-		{"reserve", s.reserve, &shipment.Reservation},
-		{"label", s.label, &shipment.Label},
-		{"send", s.send, &shipment.Mail},
+		{"charge", s.charge, payments, &shipment.Payment},
+		{"reserve", s.reserve, warehouse, &shipment.Reservation},
+		{"label", s.label, warehouse, &shipment.Label},
+		{"send", s.send, mailing, &shipment.Mail},
 	}
 	for _, step := range steps {
-		*step.receipt, err = jobs.Step(ctx, step.name, func(ctx context.Context) (string, error) { return step.call(ctx, o) })
+		*step.receipt, err = jobs.Step(ctx, step.name, func(ctx context.Context) (string, error) { return step.call(ctx, o) }, s.needs(step.of))
 		if err != nil {
 			return Shipment{}, err
 		}

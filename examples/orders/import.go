@@ -36,7 +36,7 @@ var Import = jobs.Define[Batch, Imported]("order.import",
 	jobs.Queue("orders"),
 	jobs.Retry(jobs.Exponential(200*time.Millisecond, 5*time.Second, 12)),
 	jobs.RetryClass(jobs.ClassUnavailable, jobs.Exponential(200*time.Millisecond, 5*time.Second, 10000)),
-	jobs.Needs("warehouse"),
+	jobs.Needs(warehouse.Name),
 	jobs.Timeout(10*time.Minute),
 )
 

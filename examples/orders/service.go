@@ -70,7 +70,7 @@ func NewService(name, ledgerPath string) (*Service, error) {
 	s.mux.HandleFunc("PUT /fault", s.putFault)
 	s.mux.HandleFunc("DELETE /fault", s.deleteFaults)
 	s.mux.HandleFunc("GET /ledger", s.getLedger)
-	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	s.mux.HandleFunc("GET /healthz", s.getHealth)
 	return s, nil
 }
 
@@ -185,6 +185,16 @@ func receiptID(c call) string {
 
 func (s *Service) write(c call, event string) error {
 	return s.ledger.append(Entry{At: time.Now().UTC(), Service: s.name, Path: c.path, Key: c.key, Order: c.order.ID, Caller: c.caller, Event: event})
+}
+
+// getHealth says that all is well, unless a fault keeps whole calls from being answered:
+// then this one is not answered either.
+func (s *Service) getHealth(w http.ResponseWriter, r *http.Request) {
+	if f, down := s.faults.outage(); down {
+		s.misbehave(w, r, call{}, f)
+		return
+	}
+	io.WriteString(w, "ok\n")
 }
 
 func (s *Service) getLedger(w http.ResponseWriter, _ *http.Request) {

@@ -96,6 +96,17 @@ func TestBadInputIsOneClearLine(t *testing.T) {
 	}
 }
 
+// What the environment says about Redis may have a password.
+func TestHelpShowsNoPassword(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"REDIS_URL", "PERDURE_REDIS_URL"} {
+		code, out, errs := run(t.Context(), []string{name + "=redis://ann:sesame@127.0.0.1:1"}, "dead", "list", "--help")
+		if code != 0 || strings.Contains(out+errs, "sesame") || !strings.Contains(out, "--redis-url") {
+			t.Errorf("%s: exit %d: %s%s", name, code, out, errs)
+		}
+	}
+}
+
 func TestUnknownSettingsAreNamed(t *testing.T) {
 	t.Parallel()
 	kubernetes := []string{"PERDURE_SERVICE_HOST=1", "PERDURE_PORT=tcp://1", "PERDURE_OPS_SERVICE_PORT_HTTP=1", "PERDURE_PORT_80_TCP_ADDR=1", "PERDURE_KEY=a"}

@@ -244,9 +244,9 @@ func (a *App) deadErase() *cobra.Command {
 
 // readPayload is readData for another payload of a job.
 func readPayload(text string) ([]byte, error) {
-	payload, err := readData(text)
+	payload, err := readJSON("payload", text)
 	if err != nil {
-		return nil, usage(fmt.Errorf("payload: %w", err))
+		return nil, usage(err)
 	}
 	return payload, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,6 +47,7 @@ func (a *App) deadReplay() *cobra.Command {
 	c.Flags().BoolVar(&f.plan.FromStart, "from-start", false, "forget recorded steps and begin again (default: from the failed step)")
 	c.Flags().StringVar(&f.payload, "payload", "", "of one job: another payload, as JSON; @FILE reads a file, - standard input")
 	c.Flags().Float64Var(&f.plan.Rate, "rate", delivery.DefaultPlanRate, "of a plan: entries a second")
+	c.Flags().IntVar(&f.plan.Most, "most", 0, "of a plan: how many entries of each queue it takes at most, those that are dead longest (default all)")
 	c.Flags().BoolVar(&f.plan.NoCanary, "no-canary", false, "of a plan: let none go ahead")
 	c.Flags().BoolVar(&f.plan.KeepGoing, "keep-going", false, "of a plan: do not stop when the same failure is back")
 	c.Flags().StringVar(&f.plan.ID, "plan", "", "of a plan: its name; the same again is the same plan (default: a random one)")
@@ -94,10 +96,14 @@ func (a *App) replayMany(ctx context.Context, s *store.Store, f replayFlags) err
 	if f.payload != "" {
 		return usage(errors.New("another payload is for one job: give its key"))
 	}
+	if err := f.plan.CheckSpeed(); err != nil {
+		return err
+	}
 	found, err := a.targets(ctx, s, f.bulk)
 	if err != nil {
 		return err
 	}
+	found = atMost(found, f.plan.Most)
 	if f.dry {
 		return a.print(map[string]any{"targets": found}, func() { a.targetTable(found) })
 	}
@@ -105,7 +111,7 @@ func (a *App) replayMany(ctx context.Context, s *store.Store, f replayFlags) err
 		return err
 	}
 	if len(found) == 0 {
-		return fmt.Errorf("nothing in quarantine is so: %w", jobs.ErrNotFound)
+		return &exitError{exitNotFound, errors.New("nothing in quarantine is so; dead groups and dead list tell what is")}
 	}
 	plans := []delivery.Plan{}
 	for _, t := range found {
@@ -124,6 +130,18 @@ func (a *App) replayMany(ctx context.Context, s *store.Store, f replayFlags) err
 		return err
 	}
 	return unfinished(plans)
+}
+
+// atMost is targets of which a plan takes at most so many entries that it can replay;
+// 0: all of them.
+func atMost(found []target, most int) []target {
+	found = slices.Clone(found)
+	for i := range found {
+		if t := &found[i]; most > 0 && t.Count.Replayable > most {
+			t.Count.Entries, t.Count.Replayable = most, most
+		}
+	}
+	return found
 }
 
 // unfinished is the exit code of a wait for plans that did not come to their end.

@@ -153,7 +153,7 @@ func (a *App) only(ctx context.Context, s *store.Store, queue, what string, look
 	}
 	switch len(found) {
 	case 0:
-		return "", fmt.Errorf("%s: %w", what, jobs.ErrNotFound)
+		return "", &exitError{exitNotFound, fmt.Errorf("%s: no queue has it", what)}
 	case 1:
 		return found[0], nil
 	}

@@ -153,7 +153,10 @@ func (a *App) knownKinds(ctx context.Context, s *store.Store, handlers []jobs.Ha
 	return strings.Join(slices.Sorted(maps.Keys(names)), ", ")
 }
 
-func readData(data string) (json.RawMessage, error) {
+func readData(data string) (json.RawMessage, error) { return readJSON("data", data) }
+
+// readJSON reads what a flag of this name was given.
+func readJSON(flag, data string) (json.RawMessage, error) {
 	var raw []byte
 	var err error
 	switch {
@@ -165,13 +168,13 @@ func readData(data string) (json.RawMessage, error) {
 		raw = []byte(data)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read --data: %w", err)
+		return nil, fmt.Errorf("read --%s: %w", flag, err)
 	}
 	if len(raw) == 0 {
 		return json.RawMessage("null"), nil
 	}
 	if !json.Valid(raw) {
-		return nil, &jobs.InvalidError{Field: "data", Value: string(raw), Bound: "valid JSON"}
+		return nil, &jobs.InvalidError{Field: flag, Value: fmt.Sprintf("of %d bytes", len(raw)), Bound: "valid JSON"}
 	}
 	return raw, nil
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -97,8 +96,11 @@ func (a *App) cronStory(s cron.Story) {
 	if s.Open != nil {
 		a.printf("  the tick of %s is under way\n", clock(s.Open.At))
 	}
-	if s.Run != nil {
+	if s.Run != nil && s.Run.Key != "" {
 		a.printf("  last job %s/%s\n", s.Run.Queue, s.Run.Key)
+	}
+	for _, p := range s.Plans {
+		a.printf("  last plan %s\n", planLine(p))
 	}
 	for _, at := range s.Next {
 		a.printf("  next %s\n", a.inZone(at, s.Timetable))
@@ -122,11 +124,11 @@ func tickLine(t delivery.TickRecord) string {
 	if t.Count > 1 {
 		line = fmt.Sprintf("%s %d ticks, %s to %s", t.What, t.Count, clock(t.From), clock(t.At))
 	}
-	if t.Key != "" {
+	switch {
+	case t.Key != "":
 		line += "  " + t.Queue + "/" + t.Key
-	}
-	if t.Moved > 0 {
-		line += fmt.Sprintf("  %d replayed", t.Moved)
+	case t.Plan != "":
+		line += "  plan " + t.Plan
 	}
 	if t.Late >= time.Second {
 		line += "  late by " + t.Late.Round(time.Second).String()
@@ -173,10 +175,10 @@ func (a *App) cronAdd() *cobra.Command {
 	flags.StringVar(&f.data, "data", "", "payload as JSON; @FILE reads a file, - standard input")
 	flags.StringVar(&f.queue, "queue", "", "queue (default: the kind's)")
 	flags.StringVar(&f.tenant, "tenant", "", "on whose behalf")
-	flags.StringVar(&f.replay, "replay", "", "instead of a kind: which dead letters to replay, a JSON object of queue, kind, class, signature, version, tenant, text, newer, older, rate, most, reason")
+	flags.StringVar(&f.replay, "replay", "", "instead of a kind: which dead letters to replay, a JSON object of queue, kind, class, signature, version, tenant, text, newer, older, rate, most, from_start, no_canary, reason")
 	flags.StringVar(&f.skipped, "skipped", "", "a local time that a change of the clocks leaves out: next or skip")
 	flags.StringVar(&f.repeated, "repeated", "", "a local time that a change of the clocks repeats: once or twice")
-	flags.StringVar(&f.overlap, "overlap", "", "while the run before is not over: allow, skip, queue or cancel (default allow)")
+	flags.StringVar(&f.overlap, "overlap", "", "while the run before is not over: allow, skip, queue or cancel (default allow, of a replay skip)")
 	flags.DurationVar(&f.jitter, "jitter", 0, "late by up to this, to spread schedules of the same time")
 	flags.IntVar(&f.catchUp, "catch-up", 1, "how many missed ticks are made up for, 0 to 1000")
 	flags.DurationVar(&f.oldest, "catch-up-oldest", 24*time.Hour, "how old they may be, at most 168h")
@@ -201,10 +203,8 @@ func (f scheduleFlags) timetable(name string, catchUp bool) (jobs.Timetable, err
 	}
 	if f.replay != "" {
 		t.Replay = &jobs.DeadFilter{}
-		decoder := json.NewDecoder(strings.NewReader(f.replay))
-		decoder.DisallowUnknownFields()
-		if err := decoder.Decode(t.Replay); err != nil {
-			return t, &jobs.InvalidError{Field: "replay", Value: f.replay, Bound: "a JSON object of a filter's fields: " + err.Error()}
+		if err := cron.ReadPart("replay", f.replay, t.Replay); err != nil {
+			return t, err
 		}
 	}
 	return t, nil
@@ -256,17 +256,35 @@ func (a *App) cronTrigger() *cobra.Command {
 					return err
 				}
 				return a.print(did, func() {
-					if did.Job == nil {
-						a.printf("%s triggered; a scheduler replays within seconds\n", did.Schedule)
-						return
-					}
-					a.printf("%s triggered: %s/%s\n", did.Schedule, did.Job.Queue, did.Job.Key)
+					a.printf("%s triggered%s\n", did.Schedule, triggered(did))
 				})
 			})
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why, for the record (required)")
 	return c
+}
+
+// triggered tells what came of a trigger.
+func triggered(did cron.Triggered) string {
+	switch {
+	case did.Job != nil:
+		return ": " + did.Job.Queue + "/" + did.Job.Key
+	case did.Plan != nil:
+		return ": plan " + did.Plan.Plan + "; perdure dead plans watch shows how far it has come"
+	case did.Note != "":
+		return ": " + did.Note
+	}
+	return "; a scheduler carries it out within seconds"
+}
+
+// planLine tells in a line how far a replay plan has come.
+func planLine(p delivery.Plan) string {
+	line := fmt.Sprintf("%s in %s: %s, %d of %d replayed, %d back", p.ID, p.Queue, p.State, p.Replayed, p.Selected, p.Returned+p.Failed)
+	if p.Why != "" {
+		line += "  (" + oneLine(p.Why, 200) + ")"
+	}
+	return line
 }
 
 // largeBackfill is from where on a backfill asks to be confirmed.

@@ -31,6 +31,33 @@ func publishEcho(t *testing.T, url string) *store.Store {
 	return s
 }
 
+// bury quarantines a job of the class timeout.
+func bury(t *testing.T, s *store.Store) {
+	t.Helper()
+	if _, err := s.Enqueue(t.Context(), echo.New("dead", "hello")); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		batch, err := s.Claim(t.Context(), "echoes", "o", 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range batch.Deliveries {
+			verdict := delivery.Verdict{Outcome: delivery.Complete}
+			if d.Key == "dead" {
+				failure := jobs.Failure{Class: jobs.ClassTimeout, Message: "too slow"}
+				verdict = delivery.Verdict{Outcome: delivery.Quarantine, Failure: &failure, Entry: delivery.Entry{Class: failure.Class, Message: failure.Message}}
+			}
+			if err := s.Settle(t.Context(), d, verdict); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if batch.Emptied {
+			return
+		}
+	}
+}
+
 func TestCron(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
@@ -51,12 +78,18 @@ func TestCron(t *testing.T) {
 	on(0, "NAME", "list")
 	on(0, "ACTIVE|Europe/Berlin|next |enqueue echo", "add", "nightly", "--when", "30 2 * * *", "--zone", "Europe/Berlin", "--kind", "echo", "--data", `"hello"`,
 		"--overlap", "skip", "--catch-up", "3", "--jitter", "1m", "--reason", "as agreed")
-	on(0, "replay {", "add", "again", "--when", "@every 1h", "--replay", `{"class":"timeout"}`, "--reason", "it recovers")
+	on(0, "replay dead letters: class=timeout", "add", "again", "--when", "@every 1h", "--replay", `{"class":"timeout"}`, "--reason", "it recovers")
 	on(0, "nightly|again|active", "list")
 	on(0, "paused", "pause", "nightly", "--reason", "holidays")
 	on(0, "paused since|by ann: holidays", "show", "nightly")
 	on(0, "echoes/nightly@", "trigger", "nightly", "--reason", "now")
-	on(0, "a scheduler replays", "trigger", "again", "--reason", "now")
+	on(0, "again triggered: nothing to replay", "trigger", "again", "--reason", "now")
+	bury(t, s)
+	on(0, "again triggered: plan again.2|dead plans watch", "trigger", "again", "--reason", "now")
+	on(0, "last plan again.2|in echoes: selecting, 0 of 0 replayed|triggered|(ann: now; nothing to replay)|plan again.2", "show", "again")
+	if err := s.TriggerSchedule(t.Context(), "again", delivery.OpenTick{At: time.Now().Add(time.Minute), Trigger: true, Actor: "ann", Reason: "r"}); err != nil {
+		t.Fatal(err)
+	}
 	on(4, "under way", "trigger", "again", "--reason", "now")
 	on(0, "active", "resume", "nightly", "--reason", "back")
 	day := []string{"backfill", "nightly", "--from", "2026-01-01T00:00:00Z", "--until", "2026-01-03T00:00:00Z"}
@@ -76,13 +109,18 @@ func TestCron(t *testing.T) {
 	}
 	on(2, "zone|Mars", "add", "x", "--when", "@daily", "--zone", "Mars", "--kind", "echo", "--reason", "r")
 	on(2, "unknown kind", "add", "x", "--when", "@daily", "--kind", "none", "--reason", "r")
+	on(2, "replay.most|from 0 to 100000", "add", "x", "--when", "@daily", "--replay", `{"most":100001}`, "--reason", "r")
+	on(2, `replay.rate "number 0.5": must be a whole number`, "add", "x", "--when", "@daily", "--replay", `{"rate":0.5}`, "--reason", "r")
+	on(2, `replay.newer "number": must be a text`, "add", "x", "--when", "@daily", "--replay", `{"newer":7}`, "--reason", "r")
+	on(2, `its fields: there is more after it`, "add", "x", "--when", "@daily", "--replay", `{} {}`, "--reason", "r")
+	on(2, `replay "array": must be a JSON object`, "add", "x", "--when", "@daily", "--replay", `[]`, "--reason", "r")
 	on(2, "replay|unknown field", "add", "x", "--when", "@daily", "--replay", `{"clas":"timeout"}`, "--reason", "r")
 	on(2, "from|a time such as", "backfill", "nightly", "--from", "yesterday", "--until", "2026-01-03T00:00:00Z")
 	on(3, "none", "show", "none")
 	on(3, "none", "pause", "none", "--reason", "r")
 	on(2, "reason", "remove", "nightly")
 	on(0, "removed", "remove", "nightly", "--reason", "done")
-	if page, err := s.List(t.Context(), jobs.Query{Queue: "echoes"}); err != nil || len(page.Jobs) != 3 {
+	if page, err := s.List(t.Context(), jobs.Query{Queue: "echoes"}); err != nil || len(page.Jobs) != 4 {
 		t.Errorf("%+v %v", page, err)
 	}
 }

@@ -173,6 +173,7 @@ func (s *settings) actor() string {
 
 func (s *settings) commonFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.RedisURL, "redis-url", s.RedisURL, "Redis: redis://, rediss://, redis-sentinel:// or redis+cluster:// (also REDIS_URL); default: a running perdure dev, else redis://127.0.0.1:6379")
+	f.Lookup("redis-url").DefValue = "" // what the environment says may have a password: help does not show it
 	f.StringVarP(&s.Output, "output", "o", s.Output, "table or json")
 	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "debug, info, warn or error")
 	f.StringVar(&s.LogFormat, "log-format", s.LogFormat, "text or json")

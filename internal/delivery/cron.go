@@ -25,7 +25,7 @@ type Scheduled struct {
 	Revision int64          `json:"revision"` // grows with each change of the timetable
 	Last     time.Time      `json:"last"`     // every tick up to here is decided
 	Open     *OpenTick      `json:"open,omitempty"`
-	Run      *JobPlace      `json:"run,omitempty"` // of the last tick that fired
+	Run      *JobPlace      `json:"run,omitempty"` // of the last tick that fired and had something to do
 	Paused   *jobs.Decision `json:"paused,omitempty"`
 	Resumed  time.Time      `json:"resumed_at,omitzero"`
 	Declared time.Time      `json:"declared_at,omitzero"` // by a process, last
@@ -38,22 +38,22 @@ func (s Scheduled) Rests(now time.Time) bool {
 	return s.Origin != FromAPI && now.Sub(s.Declared) > Lapse
 }
 
-// JobPlace is where a job is.
+// JobPlace is where a job is, or the replay plan of a tick.
 type JobPlace struct {
-	Queue string `json:"queue"`
-	Key   string `json:"key"`
+	Queue string `json:"queue"` // of a plan: empty stands for every queue that has it
+	Key   string `json:"key,omitempty"`
+	Plan  string `json:"plan,omitempty"` // its ID, instead of a key
 }
 
 // OpenTick is a tick that was decided to fire and is not known to have fired.
 type OpenTick struct {
 	At      time.Time `json:"at"`
-	Queue   string    `json:"queue,omitempty"`  // of the job; empty for a replay
+	Queue   string    `json:"queue,omitempty"`  // of the job or the replay; empty: a replay in each queue
 	Cancel  *JobPlace `json:"cancel,omitempty"` // the run before, to be cancelled first
 	Trigger bool      `json:"trigger,omitempty"`
 	Actor   string    `json:"actor,omitempty"`  // of a trigger
 	Reason  string    `json:"reason,omitempty"` // of a trigger
 	Decided time.Time `json:"decided"`          // as its decider knew the time
-	Moved   int       `json:"-"`                // jobs replayed so far
 
 	Text string `json:"-"` // as stored
 }
@@ -87,14 +87,18 @@ const (
 	TickEarly              // it is not due yet
 )
 
-// TickEnd says how far an open tick has come.
+// PlanID names the replay plan of a tick.
+func PlanID(schedule string, at time.Time) string {
+	return schedule + "." + at.UTC().Format("20060102T150405.999Z")
+}
+
+// TickEnd says how an open tick has ended.
 type TickEnd struct {
 	Name    string
 	Tick    OpenTick
-	Moved   int       // jobs replayed in all
-	More    bool      // it is not over
-	Run     *JobPlace // the job that it has enqueued
+	Run     *JobPlace // the job that it has enqueued, or its replay plan; nil: there was nothing to do
 	Refused string    // why it could not fire; empty: it has
+	Note    string    // what else there is to say of it
 	Late    time.Duration
 }
 
@@ -105,8 +109,8 @@ type TickRecord struct {
 	Count  int           `json:"count"`
 	What   string        `json:"what"` // fired, triggered, skipped or changed
 	Key    string        `json:"key,omitempty"`
+	Plan   string        `json:"plan,omitempty"`
 	Queue  string        `json:"queue,omitempty"`
-	Moved  int           `json:"replayed,omitempty"`
 	Reason string        `json:"reason,omitempty"`
 	Late   time.Duration `json:"late,omitempty"`
 }

@@ -76,11 +76,16 @@ func (f DeadFilter) Check() error {
 	if len(f.Text) > 1000 {
 		return &jobs.InvalidError{Field: "text", Value: fmt.Sprintf("of %d bytes", len(f.Text)), Bound: "at most 1000 bytes"}
 	}
+	if f.Class != "" {
+		if err := jobs.CheckClass(f.Class); err != nil {
+			return err
+		}
+	}
 	if f.Signature != "" && !isSignature(f.Signature) {
 		return &jobs.InvalidError{Field: "signature", Value: f.Signature, Bound: "twelve hexadecimal digits"}
 	}
 	if !f.Since.IsZero() && !f.Before.IsZero() && !f.Since.Before(f.Before) {
-		return &jobs.InvalidError{Field: "since", Value: f.Since, Bound: "earlier than before"}
+		return &jobs.InvalidError{Field: "since", Value: f.Since.Format(time.RFC3339), Bound: "earlier than before, " + f.Before.Format(time.RFC3339)}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -30,10 +31,13 @@ const (
 	MaxPlanRate     = 5000
 )
 
+// maxPlanMost bounds PlanRequest.Most.
+const maxPlanMost = 100_000_000
+
 // PlanRequest asks for a replay plan over the entries of one queue that a filter
 // selects and that are in quarantine when it is made.
 type PlanRequest struct {
-	// ID names the plan, 1 to 64 letters, digits, '.', '_' or '-'. The same ID again is
+	// ID names the plan, 1 to 128 letters, digits, '.', '_' or '-'. The same ID again is
 	// the same plan, whatever else is asked. Empty: a random one.
 	ID        string     `json:"id"`
 	Queue     string     `json:"queue"`
@@ -45,15 +49,16 @@ type PlanRequest struct {
 	NoCanary bool `json:"no_canary"`
 	// KeepGoing goes on when the same failure returns.
 	KeepGoing bool `json:"keep_going"`
+	// Most is how many entries it takes, those that are there longest; 0: all of them.
+	Most int `json:"most,omitempty"`
+	// Kept is how long the plan is known after its end, in whole seconds; 0: 90 days.
+	Kept time.Duration `json:"-"`
 }
 
 // Check returns an error matching [jobs.ErrInvalid] when the request cannot be one.
 func (r PlanRequest) Check() error {
-	if err := jobs.CheckQueue(r.Queue); err != nil {
+	if err := errors.Join(jobs.CheckQueue(r.Queue), r.CheckSpeed()); err != nil {
 		return err
-	}
-	if r.Rate != 0 && !(r.Rate >= MinPlanRate && r.Rate <= MaxPlanRate) {
-		return &jobs.InvalidError{Field: "rate", Value: r.Rate, Bound: fmt.Sprintf("from %v to %v entries a second", MinPlanRate, MaxPlanRate)}
 	}
 	if r.ID != "" {
 		if err := CheckPlanID(r.ID); err != nil {
@@ -61,6 +66,18 @@ func (r PlanRequest) Check() error {
 		}
 	}
 	return r.Filter.Check()
+}
+
+// CheckSpeed returns an error matching [jobs.ErrInvalid] when a bound of the plan
+// cannot be one, wherever its entries are.
+func (r PlanRequest) CheckSpeed() error {
+	if r.Rate != 0 && !(r.Rate >= MinPlanRate && r.Rate <= MaxPlanRate) {
+		return &jobs.InvalidError{Field: "rate", Value: r.Rate, Bound: fmt.Sprintf("from %v to %v entries a second", MinPlanRate, MaxPlanRate)}
+	}
+	if r.Most < 0 || r.Most > maxPlanMost {
+		return &jobs.InvalidError{Field: "most", Value: r.Most, Bound: fmt.Sprintf("from 0 to %d entries", maxPlanMost)}
+	}
+	return nil
 }
 
 // CheckPlanID returns an error matching [jobs.ErrInvalid] for what cannot name a plan.
@@ -71,8 +88,8 @@ func CheckPlanID(id string) error {
 			break
 		}
 	}
-	if id == "" || len(id) > 64 {
-		return &jobs.InvalidError{Field: "plan", Value: id, Bound: "1 to 64 letters, digits, '.', '_' or '-'"}
+	if id == "" || len(id) > 128 {
+		return &jobs.InvalidError{Field: "plan", Value: id, Bound: "1 to 128 letters, digits, '.', '_' or '-'"}
 	}
 	return nil
 }

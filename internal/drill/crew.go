@@ -25,6 +25,7 @@ type crew struct {
 	queue   string
 	args    []string // of each worker
 	workers []*hand
+	orderOf func(orders.Order) jobs.Job // what an order is enqueued as; nil: as the example does
 }
 
 // hand is one worker of a crew.
@@ -39,6 +40,7 @@ func withCrew(workers int, play func(ctx context.Context, c *crew) (string, stri
 	return func(ctx context.Context, s *stage) (observed, evidence string, err error) {
 		s.crews++
 		c := &crew{stage: s, queue: fmt.Sprintf("%s-%d", s.queue, s.crews), args: args}
+		s.queues = append(s.queues, c.queue)
 		defer func() { err = errors.Join(err, c.dismiss()) }()
 		for range workers {
 			if _, err := c.hire(ctx); err != nil {
@@ -62,7 +64,7 @@ func (c *crew) hire(ctx context.Context) (*hand, error) {
 func (s *stage) startWorker(ctx context.Context, queue string, args ...string) (*hand, error) {
 	log := &startLog{to: s.log, whole: make(chan struct{})}
 	args = append([]string{"example", "worker", "--queues", queue, "--health-listen", "127.0.0.1:0", "--log-level", "info"}, args...)
-	worker, err := start(log, s.environ(), s.executable, args...)
+	worker, err := start(log, s.environ(queue), s.executable, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +111,9 @@ func (c *crew) by(e orders.Entry) (*hand, error) {
 }
 
 func (c *crew) enqueue(ctx context.Context, o orders.Order) (jobs.Handle, error) {
+	if c.orderOf != nil {
+		return c.store.Enqueue(ctx, c.orderOf(o))
+	}
 	return c.store.Enqueue(ctx, orders.Fulfil.New(o.ID, o, jobs.Queue(c.queue)))
 }
 

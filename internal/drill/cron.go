@@ -157,8 +157,30 @@ func cronReplay(ctx context.Context, s *stage) (string, string, error) {
 	if err := errors.Join(err, endErr); err != nil {
 		return "", "", err
 	}
+	plan, err := s.planOf(ctx, ended)
+	if err != nil {
+		return "", "", err
+	}
 	charges, err := s.calls("/charge", list...)
 	observed := fmt.Sprintf("%d orders refused and quarantined, all completed after the schedule's tick", len(list))
-	evidence := fmt.Sprintf("ledgers: %d charges for %d orders, so each went on at its failed step; %d ticks", len(charges), len(list), ended.Fired)
-	return observed, evidence, errors.Join(err, must(map[string]bool{"the payments were asked once": len(charges) == len(list)}))
+	evidence := fmt.Sprintf("plan %s, by %q: %d replayed, %d back; ledgers: %d charges for %d orders, so each went on at its failed step",
+		plan.ID, plan.By, plan.Replayed, plan.Returned+plan.Failed, len(charges), len(list))
+	return observed, evidence, errors.Join(err, must(map[string]bool{
+		"the payments were asked once":       len(charges) == len(list),
+		"the schedule's plan replayed each":  plan.Replayed == int64(len(list)) && plan.Completed == plan.Replayed,
+		"the schedule is on record for that": strings.HasPrefix(plan.By, "schedule "+name+":"),
+	}))
+}
+
+// planOf is the replay plan of a schedule's last tick that had something to do, at its
+// end.
+func (s *stage) planOf(ctx context.Context, scheduled delivery.Scheduled) (plan delivery.Plan, err error) {
+	if scheduled.Run == nil || scheduled.Run.Plan == "" {
+		return plan, errors.New("broken: a tick that replays makes a plan")
+	}
+	err = await(ctx, "the end of the plan", func() (bool, error) {
+		plan, err = s.store.Plan(ctx, s.queue, scheduled.Run.Plan)
+		return plan.State.Ended(), err
+	})
+	return plan, err
 }

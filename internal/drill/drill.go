@@ -118,6 +118,7 @@ type stage struct {
 	log        io.Writer
 	variables  []string // of workers that are started from now on, besides
 	queue      string
+	queues     []string // of all workers there have been; the prefixes of their dependencies
 	dir        string
 	services   *Services
 	worker     *hand
@@ -127,6 +128,7 @@ type stage struct {
 	newKinds   []string // that were not known before
 	newCensus  bool     // none was taken before
 	newCron    bool     // there was no schedule before
+	newNeeds   bool     // nothing was decided about dependencies before
 }
 
 // steadyAfter is over twice the silence at which a worker is taken for dead, as
@@ -157,16 +159,22 @@ func (s *stage) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	names := []string{ownOrder.Definition().Name}
 	for _, h := range append((orders.Services{}).Handlers(), Handlers()...) {
-		if _, known := kinds[h.Definition.Name]; !known {
-			s.newKinds = append(s.newKinds, h.Definition.Name)
+		names = append(names, h.Definition.Name)
+	}
+	for _, name := range names {
+		if _, known := kinds[name]; !known {
+			s.newKinds = append(s.newKinds, name)
 		}
 	}
 	census, err := s.store.LastCensus(ctx)
 	s.newCensus = err == nil && census.At.IsZero()
 	changes, _, cronErr := s.store.ScheduleChanges(ctx)
 	s.newCron = cronErr == nil && changes == 0
-	return errors.Join(err, cronErr)
+	decisions, needsErr := s.store.DependencyEvents(ctx, 1)
+	s.newNeeds = needsErr == nil && len(decisions) == 0
+	return errors.Join(err, cronErr, needsErr)
 }
 
 // populate starts the services and then the worker that calls them.
@@ -175,14 +183,16 @@ func (s *stage) populate(ctx context.Context, o Options) error {
 	if s.services, err = StartServices(ctx, o.Executable, s.dir, o.Log); err != nil {
 		return err
 	}
+	s.queues = append(s.queues, s.queue)
 	s.worker, err = s.startWorker(ctx, s.queue)
 	s.steady = time.Now().Add(steadyAfter)
 	return err
 }
 
-// environ is the environment of workers.
-func (s *stage) environ() []string {
-	return append(append(s.services.Environ(), "PERDURE_REDIS_URL="+s.url), s.variables...)
+// environ is the environment of a queue's workers. The services that they need have
+// names of their own as dependencies: those of somebody else stay as they are.
+func (s *stage) environ(queue string) []string {
+	return append(append(s.services.Environ(), "PERDURE_REDIS_URL="+s.url, "ORDERS_PREFIX="+queue), s.variables...)
 }
 
 // cannotRun is the error of a scenario that cannot be played here: it says why.
@@ -232,8 +242,24 @@ func (s *stage) close() error {
 	if s.newCron {
 		errs = append(errs, s.store.ForgetSchedules(ctx))
 	}
+	errs = append(errs, s.forgetNeeds(ctx))
 	for _, kind := range s.newKinds {
 		errs = append(errs, s.store.Unpublish(ctx, kind))
 	}
 	return errors.Join(append(errs, s.store.Close(), os.RemoveAll(s.dir))...)
+}
+
+// forgetNeeds removes what is kept of the services as dependencies, once no worker is
+// left that would write it anew.
+func (s *stage) forgetNeeds(ctx context.Context) error {
+	var errs []error
+	for _, queue := range s.queues {
+		for _, name := range serviceNames {
+			errs = append(errs, s.store.ForgetDependency(ctx, orders.Services{Prefix: queue}.DependencyName(name)))
+		}
+	}
+	if s.newNeeds {
+		errs = append(errs, s.store.ForgetDependencyEvents(ctx))
+	}
+	return errors.Join(errs...)
 }

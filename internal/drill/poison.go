@@ -17,10 +17,10 @@ var poison = jobs.Define[int, int]("drill.poison", jobs.Queue("orders"))
 
 // Handlers are the kinds that only drills run, besides those of the order example.
 func Handlers() []jobs.Handler {
-	return []jobs.Handler{poison.Do(func(context.Context, int) (int, error) {
+	return append(ownOrders(), poison.Do(func(context.Context, int) (int, error) {
 		time.Sleep(100 * time.Millisecond)
 		return 0, syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	}), tick.Do(func(context.Context, int) (int, error) { return 0, nil })}
+	}), tick.Do(func(context.Context, int) (int, error) { return 0, nil }))
 }
 
 // poisonJob runs a job that kills workers among orders that are all under way when

@@ -92,7 +92,7 @@ func rollingDeploy(ctx context.Context, c *crew) (string, string, error) {
 		}
 	}
 	over, traffic := make(chan struct{}), make(chan error, 1)
-	go func() { traffic <- l.flow(ctx, c, c.orders[800:], over) }()
+	go func() { traffic <- l.flow(ctx, c, c.orders[800:], 20*time.Millisecond, over) }()
 	gone, err := c.replaceAll(ctx)
 	close(over)
 	if err = errors.Join(err, <-traffic); err != nil {
@@ -117,9 +117,9 @@ func rollingDeploy(ctx context.Context, c *crew) (string, string, error) {
 	}))
 }
 
-// flow enqueues an order every 20 ms until over.
-func (l *load) flow(ctx context.Context, c *crew, list []orders.Order, over <-chan struct{}) error {
-	every := time.NewTicker(20 * time.Millisecond)
+// flow enqueues an order at each interval, until over or until there are no more.
+func (l *load) flow(ctx context.Context, c *crew, list []orders.Order, interval time.Duration, over <-chan struct{}) error {
+	every := time.NewTicker(interval)
 	defer every.Stop()
 	for _, o := range list {
 		select {

@@ -30,6 +30,10 @@ var scenarios = []scenario{
 	{"poison-job", "a job that kills its workers is found out by itself and quarantined; the thirty orders beside it complete", withCrew(3, poisonJob, "--concurrency", "64")},
 	{"redis-restart", "Redis, which syncs every write, is killed while jobs run and comes back: nothing is lost, and no job is taken from a worker that lives", redisRestart},
 	{"rolling-deploy", "three workers under load are replaced one by one: nothing lost, doubled or failed, no attempt used, handed over within 2 s", withCrew(3, rollingDeploy)},
+	{"service-unavailable", "payments is gone for 20 s under load: the queue is paused within 2 s, no attempt used; back, it resumes by itself within 3 s, every order fulfilled once", withCrew(0, serviceUnavailable)},
+	{"recovery-ramp", "300 orders that waited for payments come back at 1, 2, 4 … 50 a second: no second sees more than 1.1 times the ramp", withCrew(3, recoveryRamp)},
+	{"relapse", "payments goes away again in the middle of the ramp: it stops, the rest stays paused, and then every order is fulfilled once", withCrew(3, relapse)},
+	{"one-bad-node", "one worker of three cannot reach payments: it holds back by itself, the breaker stays closed, the others fulfil every order", withCrew(2, oneBadNode)},
 	{"cron-ha", "three schedulers carry out a tick every second while one after the other is killed: each tick fires, and none twice", withCrew(3, cronHA)},
 	{"cron-replay", "orders that a service refused are replayed by a schedule once it is mended, from their failed step", cronReplay},
 }

@@ -3,6 +3,8 @@ package redistest
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,16 +15,31 @@ import (
 // archived set, perdure's dead index and its groups are not the same jobs. A job that asynq's
 // "run now" has sent back is on the index alone until it is claimed.
 func checkQuarantine(ctx context.Context, t testing.TB, rdb *redis.Client) {
-	served, err := rdb.Keys(ctx, "perdure:{*}:tokens").Result()
+	served, err := queues(ctx, rdb)
 	if err != nil {
 		t.Errorf("check the quarantine: %v", err)
 	}
-	for _, counter := range served {
-		queue := strings.TrimSuffix(strings.TrimPrefix(counter, "perdure:{"), "}:tokens")
+	for _, queue := range served {
 		for _, wrong := range unequal(ctx, rdb, queue) {
 			t.Errorf("quarantine of %s: %s (a test that means it calls redistest.Foreign)", queue, wrong)
 		}
 	}
+}
+
+// queues are those that perdure has claimed from or quarantined in. What asynq has
+// archived in others is nobody's here.
+func queues(ctx context.Context, rdb *redis.Client) ([]string, error) {
+	found := map[string]bool{}
+	for _, suffix := range []string{"}:tokens", "}:dead"} {
+		names, err := rdb.Keys(ctx, "perdure:{*"+suffix).Result()
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			found[strings.TrimSuffix(strings.TrimPrefix(name, "perdure:{"), suffix)] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found)), nil
 }
 
 // unequal says which jobs are on one of the two sets alone.

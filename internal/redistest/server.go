@@ -1,9 +1,12 @@
 package redistest
 
 import (
+	"context"
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Server is a redis-server of one test's own, for a test that does harm to it. It
@@ -18,6 +21,7 @@ type Server struct {
 
 	mu   sync.Mutex
 	proc *process
+	down bool // killed, and not started again
 }
 
 // NewServer starts a server that ends with the test. args are further options of
@@ -31,7 +35,7 @@ func NewServer(t testing.TB, args ...string) *Server {
 	if s.proc, s.port, err = launchAnywhere(s.dir, s.args); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Kill)
+	t.Cleanup(s.end)
 	return s
 }
 
@@ -48,6 +52,26 @@ func (s *Server) Kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.proc.stop()
+	s.down = true
+}
+
+// end looks at what the test has left in quarantine, where the server still answers,
+// and kills it.
+func (s *Server) end() {
+	defer s.Kill()
+	if _, foreign := shared.foreign.LoadAndDelete(s.t.Name()); foreign || s.down || s.t.Failed() {
+		return
+	}
+	s.Thaw()
+	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
+	defer cancel()
+	rdb := redis.NewClient(&redis.Options{Addr: s.proc.addr, ReadTimeout: endLimit})
+	defer rdb.Close()
+	if err := rdb.Ping(ctx).Err(); err != nil {
+		s.t.Logf("the quarantine of this test's own server is not looked at: %v", err) // it asks for a password, for example
+		return
+	}
+	checkQuarantine(ctx, s.t, rdb)
 }
 
 // Restart kills the server where it still runs, starts it on the same port and
@@ -63,7 +87,7 @@ func (s *Server) Restart() {
 		s.t.Errorf("restart: %v", err)
 		return
 	}
-	s.proc = p
+	s.proc, s.down = p, false
 }
 
 // Freeze stops the server with SIGSTOP: connections stay open, and nothing

@@ -19,6 +19,10 @@ import (
 // same time.
 const databases = 4096
 
+// endLimit is how long it may take to look at what a test has left, and to empty its
+// database: a million entries are some.
+const endLimit = time.Minute
+
 // shared is the one server of this test binary.
 var shared struct {
 	start   sync.Once
@@ -90,9 +94,9 @@ func Options(t testing.TB) *redis.Options {
 
 // release empties a database for the next test that gets it.
 func release(t testing.TB, db int) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
 	defer cancel()
-	rdb := redis.NewClient(&redis.Options{Addr: shared.proc.addr, DB: db})
+	rdb := redis.NewClient(&redis.Options{Addr: shared.proc.addr, DB: db, ReadTimeout: endLimit})
 	defer rdb.Close()
 	if _, foreign := shared.foreign.LoadAndDelete(t.Name()); !foreign && !t.Failed() {
 		checkQuarantine(ctx, t, rdb)

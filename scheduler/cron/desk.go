@@ -40,6 +40,7 @@ type View struct {
 type Story struct {
 	View
 	Ticks []delivery.TickRecord `json:"ticks"`
+	Plans []delivery.Plan       `json:"plans,omitempty"` // of the last replay, as they stand
 }
 
 // List returns all schedules by name, each with its next instant.
@@ -68,8 +69,14 @@ func (d *Desk) Show(ctx context.Context, name string, next int) (Story, error) {
 	if err != nil {
 		return Story{}, err
 	}
-	ticks, err := d.store.ScheduleTicks(ctx, name, 50)
-	return Story{View: view(s, now, next), Ticks: ticks}, err
+	story := Story{View: view(s, now, next)}
+	if story.Ticks, err = d.store.ScheduleTicks(ctx, name, 50); err != nil {
+		return story, err
+	}
+	if s.Run != nil && s.Run.Plan != "" {
+		story.Plans, err = plansOf(ctx, d.store, *s.Run)
+	}
+	return story, err
 }
 
 func (d *Desk) read(ctx context.Context, name string) (delivery.Scheduled, time.Time, error) {
@@ -170,7 +177,9 @@ func (d *Desk) Resume(ctx context.Context, name string, by jobs.Decision) (Story
 type Triggered struct {
 	Schedule string             `json:"schedule"`
 	At       time.Time          `json:"at"`
-	Job      *delivery.JobPlace `json:"job,omitempty"` // nil: a scheduler replays dead letters
+	Job      *delivery.JobPlace `json:"job,omitempty"`
+	Plan     *delivery.JobPlace `json:"plan,omitempty"` // of a replay, where there is something for it
+	Note     string             `json:"note,omitempty"` // what else there is to say
 }
 
 // Trigger does now what the schedule does at a tick, also while it is paused and
@@ -182,22 +191,16 @@ func (d *Desk) Trigger(ctx context.Context, name string, by jobs.Decision) (Trig
 	}
 	tick := delivery.OpenTick{At: now.Truncate(time.Millisecond), Trigger: true, Actor: by.Actor, Reason: by.Reason, Decided: now}
 	did := Triggered{Schedule: name, At: tick.At}
-	if s.Replay == nil {
-		kind, err := d.store.KindDefinition(ctx, s.Kind)
-		if err != nil {
-			return did, err
-		}
-		job := s.Timetable.Job(kind, TickKey(name, tick.At))
-		if err := job.Err(); err != nil {
-			return did, err
-		}
-		tick.Queue, did.Job = job.Queue, &delivery.JobPlace{Queue: job.Queue, Key: job.Key}
+	if s.Replay != nil {
+		err = d.readyReplay(ctx, s, &tick)
+	} else {
+		did.Job, err = d.readyJob(ctx, s, &tick)
+	}
+	if err != nil {
+		return did, err
 	}
 	if err := d.store.TriggerSchedule(ctx, name, tick); err != nil {
 		return did, err
-	}
-	if s.Replay != nil {
-		return did, nil
 	}
 	// From here on it will happen; a scheduler does it when this process cannot.
 	opened, err := d.store.Schedule(ctx, name)
@@ -208,13 +211,43 @@ func (d *Desk) Trigger(ctx context.Context, name string, by jobs.Decision) (Trig
 	if err != nil {
 		return did, err
 	}
-	if end, err := fire(ctx, d.store, opened, times, now); err == nil {
-		_, _ = d.store.CloseTick(ctx, end)
-		if end.Refused != "" {
-			return did, errors.New(end.Refused)
-		}
+	end, err := fire(ctx, d.store, opened, times, now)
+	if err != nil {
+		return did, nil
+	}
+	_, _ = d.store.CloseTick(ctx, end)
+	if end.Refused != "" {
+		return did, errors.New(end.Refused)
+	}
+	if did.Note = end.Note; s.Replay != nil {
+		did.Plan = end.Run
 	}
 	return did, nil
+}
+
+// readyJob makes a tick one that enqueues a job, and returns where that will be.
+func (d *Desk) readyJob(ctx context.Context, s delivery.Scheduled, tick *delivery.OpenTick) (*delivery.JobPlace, error) {
+	kind, err := d.store.KindDefinition(ctx, s.Kind)
+	if err != nil {
+		return nil, err
+	}
+	job := s.Timetable.Job(kind, TickKey(s.Name, tick.At))
+	tick.Queue = job.Queue
+	return &delivery.JobPlace{Queue: job.Queue, Key: job.Key}, job.Err()
+}
+
+// readyReplay makes a tick one that replays, and that ends the plan before where it
+// has stopped.
+func (d *Desk) readyReplay(ctx context.Context, s delivery.Scheduled, tick *delivery.OpenTick) error {
+	tick.Queue = s.Replay.Queue
+	if s.Run == nil || s.Run.Plan == "" {
+		return nil
+	}
+	state, err := standing(ctx, d.store, *s.Run)
+	if state == string(delivery.PlanStopped) {
+		tick.Cancel = s.Run
+	}
+	return err
 }
 
 // maxBackfill is how many ticks one backfill makes up for.

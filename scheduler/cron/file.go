@@ -139,6 +139,7 @@ func (f file) filter(n *yaml.Node, d *jobs.DeadFilter) error {
 		"signature": f.text("replay.signature", &d.Signature), "version": f.number("replay.version", &d.Version), "tenant": f.text("replay.tenant", &d.Tenant),
 		"text": f.text("replay.text", &d.Text), "newer": f.span("replay.newer", &d.Newer), "older": f.span("replay.older", &d.Older),
 		"rate": f.number("replay.rate", &d.Rate), "most": f.number("replay.most", &d.Most), "reason": f.text("replay.reason", &d.Reason),
+		"from_start": f.yes("replay.from_start", &d.FromStart), "no_canary": f.yes("replay.no_canary", &d.NoCanary),
 	})
 }
 
@@ -156,6 +157,15 @@ func (f file) number(field string, to *int) func(*yaml.Node) error {
 	return func(n *yaml.Node) error {
 		if n.Tag != "!!int" || n.Decode(to) != nil {
 			return f.bad(n, field, "a whole number")
+		}
+		return nil
+	}
+}
+
+func (f file) yes(field string, to *bool) func(*yaml.Node) error {
+	return func(n *yaml.Node) error {
+		if n.Tag != "!!bool" || n.Decode(to) != nil {
+			return f.bad(n, field, "true or false")
 		}
 		return nil
 	}

@@ -27,7 +27,7 @@ schedules:
     catch_up: {most: 3, oldest: 48h}
   - name: retry-mail
     when: "@every 1h"
-    replay: {kind: mail, class: timeout, newer: 24h, rate: 5, most: 100, reason: it recovers}
+    replay: {kind: mail, class: timeout, newer: 24h, rate: 5, most: 100, from_start: true, no_canary: true, reason: it recovers}
 `))
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%+v %v", list, err)
@@ -37,7 +37,7 @@ schedules:
 		a.Overlap != jobs.OverlapQueue || a.CatchUp.Most != 3 || a.CatchUp.Oldest != jobs.Span(48*time.Hour) || a.Skipped != "skip" || a.Queue != "reports" || a.Tenant != "acme" {
 		t.Errorf("%+v", a)
 	}
-	if b.Kind != "" || b.Replay.Class != jobs.ClassTimeout || b.Replay.Rate != 5 || b.Replay.Newer != jobs.Span(24*time.Hour) || b.Replay.Reason != "it recovers" {
+	if b.Kind != "" || b.Replay.Class != jobs.ClassTimeout || b.Replay.Rate != 5 || b.Replay.Newer != jobs.Span(24*time.Hour) || b.Replay.Reason != "it recovers" || !b.Replay.FromStart || !b.Replay.NoCanary {
 		t.Errorf("%+v %+v", b, b.Replay)
 	}
 	for _, empty := range []string{"", "# nothing\n", "schedules: []"} {
@@ -53,20 +53,21 @@ func TestReadFileRefuses(t *testing.T) {
 		return "schedules:\n  - name: s\n    when: '@daily'\n    kind: work\n" + more
 	}
 	for text, want := range map[string]string{
-		"schedules: [":                      "YAML",
-		"schedule: []":                      `perdure.yaml line 1: field "schedule": must be one of schedules`,
-		"- a":                               `line 1: the file "a list": must be an object`,
-		"schedules: 7":                      `line 1: schedules "7": must be a list`,
-		one("    whn: x"):                   `line 5: field "whn": must be one of catch_up, jitter, kind`,
-		one("    kind: other"):              `line 5: field "kind": must be given once`,
-		one("    zone: Mars"):               `zone "Mars": must be an IANA`,
-		one("    jitter: soon"):             `line 5: jitter "soon": must be a text such as`,
-		one("    jitter: 48h"):              "jitter 48h0m0s: must be from 0s to 24h0m0s",
-		one("    queue: [a]"):               `line 5: queue "a list": must be a text`,
-		one("    catch_up: {most: x}"):      `line 5: catch_up.most "x": must be a whole number`,
-		one("    catch_up: {mst: 1}"):       `line 5: field "mst": must be one of most, oldest`,
-		one("    payload: {? [a] : b}"):     `line 5: payload "an object": must be what JSON can say`,
-		one("    replay: {class: timeout}"): "replay \"given\": must be alone",
+		"schedules: [":                 "YAML",
+		"schedule: []":                 `perdure.yaml line 1: field "schedule": must be one of schedules`,
+		"- a":                          `line 1: the file "a list": must be an object`,
+		"schedules: 7":                 `line 1: schedules "7": must be a list`,
+		one("    whn: x"):              `line 5: field "whn": must be one of catch_up, jitter, kind`,
+		one("    kind: other"):         `line 5: field "kind": must be given once`,
+		one("    zone: Mars"):          `zone "Mars": must be an IANA`,
+		one("    jitter: soon"):        `line 5: jitter "soon": must be a text such as`,
+		one("    jitter: 48h"):         "jitter 48h0m0s: must be from 0s to 24h0m0s",
+		one("    queue: [a]"):          `line 5: queue "a list": must be a text`,
+		one("    catch_up: {most: x}"): `line 5: catch_up.most "x": must be a whole number`,
+		"schedules:\n  - name: s\n    when: '@daily'\n    replay: {no_canary: yes}": `line 4: replay.no_canary "yes": must be true or false`,
+		one("    catch_up: {mst: 1}"):                          `line 5: field "mst": must be one of most, oldest`,
+		one("    payload: {? [a] : b}"):                        `line 5: payload "an object": must be what JSON can say`,
+		one("    replay: {class: timeout}"):                    "replay \"given\": must be alone",
 		one("  - name: s\n    when: '@daily'\n    kind: work"): `line 5: name s "an object": must be given once; line 2 has it too`,
 		"schedules:\n  - when: '@daily'":                       "line 2: schedule \"\": name",
 		strings.Repeat("#", 5<<20):                             "at most 4194304 bytes",

@@ -43,12 +43,6 @@ func (r *Runner) finish(ctx context.Context, e *entry) (wait time.Duration, err 
 		}
 		e = now
 	}
-	if e.Replay != nil {
-		r.replayBeside(ctx, e.Scheduled)
-		e.mine = false // look again whether it is over
-		e.Open.Decided = r.now
-		return othersHave, nil
-	}
 	end, err := fire(ctx, r.store, e.Scheduled, e.times, r.time())
 	if err != nil {
 		return 0, err
@@ -57,7 +51,9 @@ func (r *Runner) finish(ctx context.Context, e *entry) (wait time.Duration, err 
 	if err != nil {
 		return 0, err
 	}
-	e.Open, e.Run, e.mine = nil, end.Run, false
+	if e.Open, e.mine = nil, false; end.Run != nil {
+		e.Run = end.Run
+	}
 	if first {
 		r.record(e, end)
 	}
@@ -74,8 +70,8 @@ func (r *Runner) record(e *entry, end delivery.TickEnd) {
 	r.log.Debug("a schedule has fired", "schedule", e.Name, "at", end.Tick.At, "late", end.Late)
 }
 
-// fire enqueues the job of an open tick. It may be called by several and again: the
-// queue remembers what has fired.
+// fire enqueues the job of an open tick, or makes its replay plan. It may be called
+// by several and again: the queue remembers what has fired.
 func fire(ctx context.Context, store Store, s delivery.Scheduled, times *Times, now time.Time) (delivery.TickEnd, error) {
 	tick := *s.Open
 	end := delivery.TickEnd{Name: s.Name, Tick: tick, Late: max(now.Sub(times.Due(tick.At)), 0)}
@@ -83,23 +79,34 @@ func fire(ctx context.Context, store Store, s delivery.Scheduled, times *Times, 
 		end.Late = 0
 	}
 	if tick.Cancel != nil {
-		by := jobs.Decision{Actor: "schedule " + s.Name, Reason: "the tick of " + tick.At.UTC().Format(time.RFC3339) + " has come, and its schedule cancels the run before"}
-		_, err := store.Cancel(ctx, tick.Cancel.Queue, tick.Cancel.Key, by)
-		if err != nil && !errors.Is(err, jobs.ErrNotFound) && !errors.Is(err, jobs.ErrConflict) {
+		if err := cancel(ctx, store, *tick.Cancel, s); err != nil {
 			return end, err
 		}
 	}
-	kind, err := store.KindDefinition(ctx, s.Kind)
-	if err == nil {
-		job := tickJob(s, kind, tick)
-		_, err = store.FireTick(ctx, series(s.Name, tick), tick.At, job)
-		end.Run = &delivery.JobPlace{Queue: job.Queue, Key: job.Key}
+	do := enqueue
+	if s.Replay != nil {
+		do = replay
+	}
+	var err error
+	if end.Run, err = do(ctx, store, s); err == nil && end.Run == nil {
+		end.Note = "nothing to replay"
 	}
 	if errors.Is(err, jobs.ErrInvalid) || errors.Is(err, jobs.ErrUnknownKind) {
 		end.Refused, end.Run = fmt.Sprintf("refused: %v", err), nil
 		return end, nil
 	}
 	return end, err
+}
+
+// enqueue enqueues the job of an open tick and returns where it is.
+func enqueue(ctx context.Context, store Store, s delivery.Scheduled) (*delivery.JobPlace, error) {
+	kind, err := store.KindDefinition(ctx, s.Kind)
+	if err != nil {
+		return nil, err
+	}
+	job := tickJob(s, kind, *s.Open)
+	_, err = store.FireTick(ctx, series(s.Name, *s.Open), s.Open.At, job)
+	return &delivery.JobPlace{Queue: job.Queue, Key: job.Key}, err
 }
 
 // tickJob is the job of an open tick, in the queue that was decided with it.

@@ -5,170 +5,165 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 )
 
+// What the replay plan of a tick is, unless its schedule says: made for a time when
+// nobody looks. It sends a canary ahead and stops when the same failure is back.
 const (
-	turnOf      = 5 * time.Second // for which one process of the fleet replays, before it asks again
-	replayRate  = 10
-	replayMost  = 1000
-	replayPages = 100 // entries a page
+	replayRate = 10   // entries a second
+	replayMost = 1000 // entries
+	replayKept = 7 * 24 * time.Hour
 )
 
-// replayBeside runs the replay of an open tick beside the other schedules, unless it
-// runs here already.
-func (r *Runner) replayBeside(ctx context.Context, s delivery.Scheduled) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.running[s.Name] {
-		return
+// replay makes the replay plan of an open tick, in each queue that has something for
+// it, and returns where it is; nil: nothing is to be replayed. It may be called by
+// several and again: an ID is one plan.
+func replay(ctx context.Context, store Store, s delivery.Scheduled) (*delivery.JobPlace, error) {
+	run := &delivery.JobPlace{Queue: cmp.Or(s.Open.Queue, s.Replay.Queue), Plan: delivery.PlanID(s.Name, s.Open.At)}
+	queues, err := planQueues(ctx, store, *run)
+	if err != nil {
+		return nil, err
 	}
-	r.running[s.Name] = true
-	tick := *s.Open // the turns go on with theirs
-	s.Open = &tick
-	now, began := r.time(), time.Now()
-	clock := func() time.Time { return now.Add(time.Since(began)) }
-	r.replays.Go(func() {
-		defer func() {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			delete(r.running, s.Name)
-		}()
-		if err := r.replay(ctx, s, clock); err != nil && ctx.Err() == nil {
-			r.log.Warn("a scheduled replay goes on later", "schedule", s.Name, "error", err)
+	made := false
+	for _, queue := range queues {
+		request := planRequest(s, queue, run.Plan)
+		wanted, err := wants(ctx, store, request)
+		if err != nil {
+			return nil, err
 		}
-	})
+		if !wanted {
+			continue
+		}
+		if _, err := store.MakePlan(ctx, request, plannedBy(s)); err != nil {
+			return nil, err
+		}
+		made = true
+	}
+	if !made {
+		return nil, nil
+	}
+	return run, nil
 }
 
-// replay replays what the filter selects and was dead before the tick, and closes
-// the tick. Whoever takes over from one that died begins again: what was replayed is
-// dead no more, or was dead later than the tick.
-func (r *Runner) replay(ctx context.Context, s delivery.Scheduled, clock func() time.Time) error {
-	p := &replaying{
-		store: r.store, s: s, moved: s.Open.Moved, most: cmp.Or(s.Replay.Most, replayMost),
-		pace: time.Second / time.Duration(cmp.Or(s.Replay.Rate, replayRate)), note: r.store.CloseTick, clock: clock,
+// planRequest is what the plan of an open tick is asked for. What is dead since the
+// tick waits for the next one.
+func planRequest(s delivery.Scheduled, queue, id string) delivery.PlanRequest {
+	f, at := s.Replay, s.Open.At
+	which := delivery.DeadFilter{
+		Kind: f.Kind, Class: f.Class, Signature: f.Signature, Version: f.Version, Tenant: f.Tenant, Text: f.Text,
+		Before: at.Add(-time.Duration(f.Older)),
 	}
-	if mine, err := p.take(ctx); err != nil || !mine {
-		return err
+	if f.Newer > 0 {
+		which.Since = at.Add(-time.Duration(f.Newer))
 	}
-	if err := p.run(ctx); err != nil {
-		return err
+	return delivery.PlanRequest{
+		ID: id, Queue: queue, Filter: which, FromStart: f.FromStart, NoCanary: f.NoCanary,
+		Rate: float64(cmp.Or(f.Rate, replayRate)), Most: cmp.Or(f.Most, replayMost), Kept: replayKept,
 	}
-	end := delivery.TickEnd{Name: s.Name, Tick: *s.Open, Moved: p.moved}
-	first, err := r.store.CloseTick(ctx, end)
-	if first {
-		r.metrics.fired.WithLabelValues(s.Name).Inc()
-		r.log.Info("a schedule has replayed dead letters", "schedule", s.Name, "at", s.Open.At, "replayed", p.moved)
+}
+
+func plannedBy(s delivery.Scheduled) jobs.Decision {
+	reason := cmp.Or(s.Replay.Reason, "it replays dead letters")
+	if s.Open.Trigger {
+		reason += ", triggered by " + s.Open.Actor
+	}
+	return jobs.Decision{Actor: "schedule " + s.Name, Reason: reason}
+}
+
+// wants reports whether a plan is to be made: it is there already, or what it selects
+// is not known to be nothing. One page is looked at; a plan reads them all.
+func wants(ctx context.Context, store Store, r delivery.PlanRequest) (bool, error) {
+	_, err := store.Plan(ctx, r.Queue, r.ID)
+	if !errors.Is(err, jobs.ErrNotFound) {
+		return err == nil, err
+	}
+	found, err := store.Dead(ctx, delivery.DeadQuery{Queue: r.Queue, Filter: r.Filter, Limit: 1})
+	return len(found.Entries) > 0 || found.Next != "", err
+}
+
+// planQueues are the queues that a plan of a tick may be in.
+func planQueues(ctx context.Context, store Store, run delivery.JobPlace) ([]string, error) {
+	if run.Queue == "" {
+		return store.Queues(ctx)
+	}
+	return []string{run.Queue}, nil
+}
+
+// standing says where a run stands, as people would: empty when it is over. A plan
+// that has stopped by itself does so only where none goes on.
+func standing(ctx context.Context, store Store, run delivery.JobPlace) (string, error) {
+	if run.Plan == "" {
+		info, err := store.Get(ctx, run.Queue, run.Key)
+		if errors.Is(err, jobs.ErrNotFound) || err == nil && info.State.Ended() {
+			return "", nil
+		}
+		return string(info.State), err
+	}
+	plans, err := plansOf(ctx, store, run)
+	state := ""
+	for _, p := range plans {
+		switch {
+		case p.State.Ended():
+		case p.State == delivery.PlanStopped:
+			state = string(delivery.PlanStopped)
+		default:
+			return string(p.State), err
+		}
+	}
+	return state, err
+}
+
+// plansOf returns the plans of a tick, in whichever queue.
+func plansOf(ctx context.Context, store Store, run delivery.JobPlace) ([]delivery.Plan, error) {
+	queues, err := planQueues(ctx, store, run)
+	if err != nil {
+		return nil, err
+	}
+	var plans []delivery.Plan
+	for _, queue := range queues {
+		p, err := store.Plan(ctx, queue, run.Plan)
+		switch {
+		case err == nil:
+			plans = append(plans, p)
+		case !errors.Is(err, jobs.ErrNotFound):
+			return nil, err
+		}
+	}
+	return plans, nil
+}
+
+// cancel ends a run that its schedule's next tick is to replace.
+func cancel(ctx context.Context, store Store, run delivery.JobPlace, s delivery.Scheduled) error {
+	by := jobs.Decision{Actor: "schedule " + s.Name, Reason: "the tick of " + s.Open.At.UTC().Format(time.RFC3339) + " has come, and its schedule cancels the run before"}
+	over := func(err error) bool {
+		return err == nil || errors.Is(err, jobs.ErrNotFound) || errors.Is(err, jobs.ErrConflict)
+	}
+	if run.Plan == "" {
+		if _, err := store.Cancel(ctx, run.Queue, run.Key, by); !over(err) {
+			return err
+		}
+		return nil
+	}
+	queues, err := planQueues(ctx, store, run)
+	for _, queue := range queues {
+		if _, err := store.AbortPlan(ctx, queue, run.Plan, by); !over(err) {
+			return err
+		}
 	}
 	return err
 }
 
-// errNotMine ends a replay that another process goes on with.
-var errNotMine = errors.New("another process goes on with it")
-
-// replaying is one run of a scheduled replay.
-type replaying struct {
-	store Dead
-	s     delivery.Scheduled
-	moved int
-	most  int
-	pace  time.Duration // between two
-	note  func(context.Context, delivery.TickEnd) (bool, error)
-	clock func() time.Time // Redis', as it was when this began and as time went on
-	until time.Time        // this process' turn ends
-}
-
-// take asks for the next turn. Turns are periods of Redis' clock; who has one asks for
-// the one after before it is over.
-func (p *replaying) take(ctx context.Context) (bool, error) {
-	turn := p.until
-	if turn.IsZero() {
-		turn = p.clock().Truncate(turnOf)
+// named is what people call a run.
+func named(run delivery.JobPlace) string {
+	switch {
+	case run.Plan == "":
+		return run.Queue + "/" + run.Key
+	case run.Queue == "":
+		return "plan " + run.Plan
 	}
-	purpose := fmt.Sprintf("cron:%s:%d", TickKey(p.s.Name, p.s.Open.At), turn.Unix())
-	mine, err := p.store.TakeCensus(ctx, purpose, 4*turnOf)
-	if mine {
-		p.until = turn.Add(turnOf)
-	}
-	return mine, err
-}
-
-func (p *replaying) run(ctx context.Context) error {
-	q := jobs.Query{Queue: p.s.Replay.Queue, Kind: p.s.Replay.Kind, State: jobs.StateQuarantined, Limit: replayPages}
-	for p.moved < p.most {
-		page, err := p.store.List(ctx, q)
-		if err != nil {
-			return err
-		}
-		for _, info := range page.Jobs {
-			if err := p.one(ctx, info); err != nil {
-				return err
-			}
-		}
-		if q.Cursor = page.Next; q.Cursor == "" {
-			return nil
-		}
-	}
-	return nil
-}
-
-// one replays a job if it is selected.
-func (p *replaying) one(ctx context.Context, info jobs.Info) error {
-	selected, err := p.selects(ctx, info)
-	if err != nil || !selected || p.moved >= p.most {
-		return err
-	}
-	if p.until.Sub(p.clock()) < turnOf/2 {
-		if mine, err := p.take(ctx); err != nil || !mine {
-			return errors.Join(err, errNotMine)
-		}
-		if _, err := p.note(ctx, delivery.TickEnd{Name: p.s.Name, Tick: *p.s.Open, Moved: p.moved, More: true}); err != nil {
-			return err
-		}
-	}
-	reason := cmp.Or(p.s.Replay.Reason, "its schedule replays dead letters; tick "+p.s.Open.At.UTC().Format(time.RFC3339))
-	_, err = p.store.Replay(ctx, info.Queue, info.Key, false, jobs.Decision{Actor: "schedule " + p.s.Name, Reason: reason})
-	if errors.Is(err, jobs.ErrConflict) || errors.Is(err, jobs.ErrNotFound) {
-		return nil // someone else has decided, or it cannot be read
-	}
-	if err != nil {
-		return err
-	}
-	p.moved++
-	timer := time.NewTimer(p.pace)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}
-
-// selects reports whether the filter selects a dead job.
-func (p *replaying) selects(ctx context.Context, info jobs.Info) (bool, error) {
-	f, tick := p.s.Replay, p.s.Open.At
-	at, err := p.store.DeadAt(ctx, info.Queue, info.Key)
-	if err != nil || at.IsZero() || !at.Before(tick) {
-		return false, err
-	}
-	if f.Newer > 0 && at.Before(tick.Add(-time.Duration(f.Newer))) || f.Older > 0 && !at.Before(tick.Add(-time.Duration(f.Older))) {
-		return false, nil
-	}
-	if f.Tenant != "" && f.Tenant != info.Tenant || f.Version != 0 && f.Version != info.Version {
-		return false, nil
-	}
-	entry, err := p.store.Entry(ctx, info.Queue, info.Key)
-	if errors.Is(err, jobs.ErrNotFound) {
-		return f.Class == "" && f.Signature == "" && f.Text == "", nil // archived by others' tools
-	}
-	if err != nil || f.Class != "" && f.Class != entry.Class || f.Signature != "" && f.Signature != entry.Signature {
-		return false, err
-	}
-	text := strings.ToLower(strings.Join([]string{entry.Message, entry.Reason, entry.Step, info.Key}, "\n"))
-	return strings.Contains(text, strings.ToLower(f.Text)), nil
+	return fmt.Sprintf("plan %s of queue %s", run.Plan, run.Queue)
 }

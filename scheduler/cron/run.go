@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,10 +49,6 @@ type Runner struct {
 	stale    bool      // the two have parted
 	now      time.Time // of this turn
 	declared time.Time // by the same clock
-
-	replays sync.WaitGroup
-	mu      sync.Mutex
-	running map[string]bool // schedules whose replay runs here
 }
 
 // entry is a schedule with what this process knows of it.
@@ -86,7 +81,7 @@ func New(store Store, o Options) (*Runner, error) {
 		o.Actor = "perdure"
 	}
 	return &Runner{
-		store: store, options: o, log: o.Log, metrics: newMetrics(o.Registerer), table: map[string]*entry{}, changes: -1, running: map[string]bool{},
+		store: store, options: o, log: o.Log, metrics: newMetrics(o.Registerer), table: map[string]*entry{}, changes: -1,
 	}, nil
 }
 
@@ -105,7 +100,6 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
-	r.replays.Wait()
 	return nil
 }
 
@@ -326,7 +320,9 @@ func (r *Runner) skipped(e *entry, n int, reason string, at time.Time) {
 // that it is too early for either, and for how long.
 func (r *Runner) judge(ctx context.Context, e *entry, d *delivery.TickDecision) (hold time.Duration, err error) {
 	tick := &delivery.OpenTick{At: d.Until, Decided: r.now}
-	if e.Replay == nil {
+	if e.Replay != nil {
+		tick.Queue = e.Replay.Queue
+	} else {
 		kind, err := r.store.KindDefinition(ctx, e.Kind)
 		if errors.Is(err, jobs.ErrUnknownKind) {
 			r.log.Warn("a tick waits: no worker has published its kind", "schedule", e.Name, "kind", e.Kind)
@@ -338,23 +334,34 @@ func (r *Runner) judge(ctx context.Context, e *entry, d *delivery.TickDecision) 
 		tick.Queue = e.Timetable.Job(kind, TickKey(e.Name, d.Until)).Queue
 	}
 	d.Open = tick
-	if e.Run == nil || e.Overlap == "" || e.Overlap == jobs.OverlapAllow {
+	overlap := overlapOf(e.Timetable)
+	if e.Run == nil || overlap == jobs.OverlapAllow && e.Run.Plan == "" {
 		return 0, nil
 	}
-	before, err := r.store.Get(ctx, e.Run.Queue, e.Run.Key)
-	if errors.Is(err, jobs.ErrNotFound) || err == nil && before.State.Ended() {
-		return 0, nil
-	}
+	state, err := standing(ctx, r.store, *e.Run)
 	switch {
-	case err != nil:
+	case err != nil || state == "":
 		return 0, err
-	case e.Overlap == jobs.OverlapCancel:
-		tick.Cancel = e.Run
-	case e.Overlap == jobs.OverlapQueue:
+	case overlap == jobs.OverlapCancel || e.Run.Plan != "" && state == string(delivery.PlanStopped):
+		tick.Cancel = e.Run // a plan that has stopped leaves the rest to this tick
+	case overlap == jobs.OverlapAllow:
+	case overlap == jobs.OverlapQueue:
 		return again, nil
 	default:
 		d.Open, d.From, d.Count = nil, d.Until, 1
-		d.Reason = fmt.Sprintf("overlap: the run before, %s/%s, is %s", e.Run.Queue, e.Run.Key, before.State)
+		d.Reason = fmt.Sprintf("overlap: the run before, %s, is %s", named(*e.Run), state)
 	}
 	return 0, nil
+}
+
+// overlapOf is what a tick does while the run before is not over. Two replays at a
+// time would be twice the rate, so they are not unless it is said.
+func overlapOf(t jobs.Timetable) jobs.Overlap {
+	switch {
+	case t.Overlap != "":
+		return t.Overlap
+	case t.Replay != nil:
+		return jobs.OverlapSkip
+	}
+	return jobs.OverlapAllow
 }

@@ -12,7 +12,7 @@ import (
 type Store interface {
 	Table
 	Ticks
-	Dead
+	Plans
 	// Get, Cancel and KindDefinition are about the jobs of ticks.
 	Get(ctx context.Context, queue, key string) (jobs.Info, error)
 	Cancel(ctx context.Context, queue, key string, by jobs.Decision) (jobs.Info, error)
@@ -36,14 +36,11 @@ type Ticks interface {
 	CloseTick(ctx context.Context, e delivery.TickEnd) (bool, error)
 }
 
-// Dead is what scheduled replays need of the quarantine.
-type Dead interface {
-	List(ctx context.Context, query jobs.Query) (jobs.Page, error)
-	Entry(ctx context.Context, queue, key string) (delivery.Entry, error)
-	// DeadAt returns when a job was quarantined; zero when it is not.
-	DeadAt(ctx context.Context, queue, key string) (time.Time, error)
-	Replay(ctx context.Context, queue, key string, fromStart bool, by jobs.Decision) (jobs.Info, error)
-	// TakeCensus reports whether this process is the one of the fleet for a purpose in
-	// this period.
-	TakeCensus(ctx context.Context, purpose string, period time.Duration) (bool, error)
+// Plans is what scheduled replays need of the quarantine.
+type Plans interface {
+	Queues(ctx context.Context) ([]string, error)
+	Dead(ctx context.Context, query delivery.DeadQuery) (delivery.DeadPage, error)
+	Plan(ctx context.Context, queue, id string) (delivery.Plan, error)
+	MakePlan(ctx context.Context, r delivery.PlanRequest, by jobs.Decision) (delivery.Plan, error)
+	AbortPlan(ctx context.Context, queue, id string, by jobs.Decision) (delivery.Plan, error)
 }

@@ -6,7 +6,7 @@
 -- KEYS[9] perdure:{q}:groups      KEYS[10] perdure:{q}:events
 -- ARGV[1] id   ARGV[2] most entries to replay, and to look at
 -- Returns {state, replayed, more}: more is 1 when there is more to do at once. The state is '' when there is no such plan.
-local plan = redis.call('HMGET', KEYS[1], 'state', 'rate', 'from', 'stage', 'sent', 'next', 'on', 'by', 'looked', 'pardon')
+local plan = redis.call('HMGET', KEYS[1], 'state', 'rate', 'from', 'stage', 'sent', 'next', 'on', 'by', 'looked', 'pardon', 'keep')
 local state, stage = plan[1], plan[4]
 if not state then redis.call('SREM', KEYS[4], ARGV[1]); return {'', 0, 0} end
 if state ~= 'running' then return {state, 0, 0} end
@@ -55,7 +55,7 @@ local left, out, sent = redis.call('ZCARD', KEYS[2]), redis.call('ZCARD', KEYS[3
 if left == 0 and out == 0 then
   redis.call('HSET', KEYS[1], 'state', 'done', 'ended', now_ms)
   redis.call('SREM', KEYS[4], ARGV[1])
-  redis.call('EXPIRE', KEYS[1], 7776000)
+  redis.call('EXPIRE', KEYS[1], plan[11] or 7776000)
   decision(KEYS[10], 'end plan ' .. ARGV[1], '', 'perdure', 'each of its entries was replayed, or skipped')
   return {'done', 0, 0}
 end

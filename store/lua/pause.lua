@@ -7,8 +7,8 @@
 -- ARGV[9] the kind's version, pinned when none is yet; 0: not known
 -- ARGV[10] '<name> <kind>' when it waits in a lane, else ''   ARGV[11] when it first took its place there, ms, or ''
 -- Returns 1 parked; 2 ended before by this token (sent twice); -1 no such job; -2 stale token.
--- p:wait is '<pause number> <since ms> <type> <name>'; the index entries' score is that since. Waiting in a lane, for a
--- dependency or a limit, or without a failure, is none of the job's: it does not count among its pauses in a row.
+-- p:wait is '<pause number> <since ms> <type> <name>'; the index entries' score is that since. A pause without a
+-- failure, or in a lane, for a dependency or a limit, does not count among the job's pauses in a row: it was not tried.
 local owns = ownership(KEYS[1], ARGV[2])
 if owns ~= 1 then return owns end
 local _, now_ms = clock()

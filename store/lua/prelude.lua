@@ -34,12 +34,14 @@ local function count(day, total, expires)
   redis.call('INCR', total)
 end
 
--- keep_failure stores a failure as the next numbered field and forgets the one that is too old.
+-- keep_failure stores a failure as the next numbered field and forgets the one that is too old. The first one stays: it
+-- is where it began.
 local function keep_failure(task, failure, most)
   if failure == '' then return end
   local n = redis.call('HINCRBY', task, 'p:fn', 1)
   redis.call('HSET', task, 'f:' .. n, failure)
-  redis.call('HDEL', task, 'f:' .. (n - tonumber(most)))
+  local old = n - tonumber(most)
+  if old > 1 then redis.call('HDEL', task, 'f:' .. old) end
 end
 
 -- linked returns the number and the hash of the last event of a stream, 0 and '' when there is none that is part of the

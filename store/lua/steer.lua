@@ -7,7 +7,7 @@
 -- A plan that goes on after the failure was back begins with its canary again.
 local before = taken(KEYS[6])
 if before then return before end
-local had = redis.call('HMGET', KEYS[1], 'state', 'canary')
+local had = redis.call('HMGET', KEYS[1], 'state', 'canary', 'keep')
 local state = had[1]
 if not state then return -1 end
 if state == 'done' or state == 'aborted' then return -3 end
@@ -26,6 +26,6 @@ else
     'unsent', redis.call('ZCARD', KEYS[4]), 'unended', redis.call('ZCARD', KEYS[5]))
   redis.call('SREM', KEYS[2], ARGV[1])
   redis.call('UNLINK', KEYS[4], KEYS[5])
-  redis.call('EXPIRE', KEYS[1], 7776000)
+  redis.call('EXPIRE', KEYS[1], had[3] or 7776000)
 end
 return took(KEYS[6], 1)

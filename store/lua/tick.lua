@@ -19,7 +19,7 @@ if ARGV[7] ~= '' then now_ms = tonumber(ARGV[7]) end
 if now_ms < tonumber(ARGV[6]) then return -5 end
 redis.call('HSET', KEYS[1], 'last', ARGV[4], 'nonce', ARGV[1])
 if ARGV[5] ~= '' then
-  redis.call('HSET', KEYS[1], 'open', ARGV[5], 'moved', 0)
+  redis.call('HSET', KEYS[1], 'open', ARGV[5])
 else
   redis.call('HINCRBY', KEYS[1], 'skipped', ARGV[9])
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[11], '*', 'what', 'skipped', 'from', ARGV[8], 'at', ARGV[4], 'n', ARGV[9], 'reason', ARGV[10])

@@ -194,8 +194,28 @@ func (s *stage) places(ctx context.Context) (places map[string][]string, found [
 			}
 		}
 	}
+	unlike, err := quarantined(ctx, rdb)
+	if err != nil {
+		return nil, nil, err
+	}
 	held, err := holdings(ctx, rdb)
-	return places, append(found, held...), err
+	return places, append(append(found, unlike...), held...), err
+}
+
+// quarantined says which jobs are in one of asynq's archived set and perdure's index
+// of quarantined jobs, and not in the other.
+func quarantined(ctx context.Context, rdb *redis.Client) (found []string, err error) {
+	archived, dead := "asynq:{"+queue+"}:archived", "perdure:{"+queue+"}:dead"
+	for _, pair := range [][2]string{{archived, dead}, {dead, archived}} {
+		alone, err := rdb.ZDiff(ctx, pair[0], pair[1]).Result()
+		if err != nil {
+			return nil, fmt.Errorf("compare %s and %s: %w", pair[0], pair[1], err)
+		}
+		for _, key := range alone {
+			found = append(found, fmt.Sprintf("%s is in %s and not in %s", key, pair[0], pair[1]))
+		}
+	}
+	return found, nil
 }
 
 // holdings returns what owners still hold; the mark of a dead one is no job.
