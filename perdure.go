@@ -12,6 +12,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/perdure/perdure/audit"
 	"github.com/perdure/perdure/internal/cli"
 	"github.com/perdure/perdure/internal/doctor"
 	"github.com/perdure/perdure/jobs"
@@ -41,12 +42,13 @@ func Connect(ctx context.Context, url string, how ...Option) (Client, error) {
 }
 
 // Option says how much is relied on Redis; see docs/durability.md. Without one it
-// is the relaxed mode.
+// is the relaxed mode, and recorded decisions are not sealed.
 type Option func(*reliance)
 
 type reliance struct {
 	mode        doctor.Mode
 	allowUnsafe bool
+	auditKey    string
 }
 
 // Strict has [Work] refuse a Redis that may lose what it has accepted when the
@@ -61,6 +63,12 @@ func Replicated() Option { return func(r *reliance) { r.mode = doctor.Replicated
 // AllowUnsafeRedis lets [Work] go on where it would refuse; it is logged as an
 // error.
 func AllowUnsafeRedis() Option { return func(r *reliance) { r.allowUnsafe = true } }
+
+// SealAudit has [Work] seal recorded decisions every minute under a key of 32 to 512
+// bytes of printable ASCII, such as `openssl rand -hex 32` makes. Whoever has it can
+// forge seals, so a program that need not have it is better without: any
+// worker or scheduler with PERDURE_AUDIT_KEY seals for all.
+func SealAudit(key string) Option { return func(r *reliance) { r.auditKey = key } }
 
 func chosen(how []Option) reliance {
 	r := reliance{mode: doctor.Relaxed}
@@ -116,19 +124,28 @@ func Work(ctx context.Context, url string, options WorkerOptions, how ...Option)
 	watch := doctor.New(s, doctor.Options{
 		Mode: r.mode, AllowUnsafe: r.allowUnsafe, Log: options.Log, Registerer: options.Registerer, OnChange: keeper.CensusNow,
 	})
+	keys, err := audit.ParseKeys(r.auditKey, "")
+	if err != nil {
+		return fmt.Errorf("work: %w", err)
+	}
+	sealer, err := audit.NewSealer(s, audit.Options{Keys: keys, Log: options.Log, Registerer: options.Registerer})
+	if err != nil {
+		return fmt.Errorf("work: %w", err)
+	}
 	if err := watch.Start(ctx); err != nil {
 		return fmt.Errorf("work: %w", err)
 	}
 	keeping, stop := context.WithCancel(ctx)
 	var keepers sync.WaitGroup
-	var kept, timed, watched error
+	var kept, timed, watched, sealed error
 	keepers.Go(func() { kept = keeper.Run(keeping) })
 	keepers.Go(func() { timed = timetables.Run(keeping) })
 	keepers.Go(func() { watched = watch.Run(keeping) })
+	keepers.Go(func() { sealed = sealer.Run(keeping) })
 	worked := w.Run(ctx)
 	stop()
 	keepers.Wait()
-	if err := errors.Join(worked, kept, timed, watched); err != nil {
+	if err := errors.Join(worked, kept, timed, watched, sealed); err != nil {
 		return fmt.Errorf("work: %w", err)
 	}
 	return nil

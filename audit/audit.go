@@ -1,98 +1,70 @@
-// Package audit reads the recorded decisions of people and of perdure itself, and
-// tells whether they are as they were written.
+// Package audit reads the recorded decisions of people and of perdure itself, seals
+// them, moves them out to files, and tells whether they are as they were written.
 package audit
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
 )
 
-// Chains is what this package needs of the store.
+// Chains is what reading needs of the store.
 type Chains interface {
 	Streams(ctx context.Context) ([]string, error)
 	Chain(ctx context.Context, stream, after string, limit int) ([]delivery.Link, error)
+	Seals(ctx context.Context, stream, after string, limit int) ([]delivery.Seal, error)
+	StreamHead(ctx context.Context, stream string) (delivery.Head, error)
 }
 
 const page = 500
 
-// Finding is what Verify has found in one stream.
-type Finding struct {
-	Stream    string `json:"stream"` // a queue, or "@cron" for decisions about schedules
-	Events    int64  `json:"events"`
-	Unchained int64  `json:"unchained"`        // of them, from before decisions were chained
-	Broken    string `json:"broken,omitempty"` // the ID of the first event that is not as it was written; empty: none
-	Why       string `json:"why,omitempty"`
+// CheckStream returns an error unless a name is a queue's, or that of a stream which no
+// queue has.
+func CheckStream(name string) error {
+	if slices.Contains([]string{delivery.Schedules, delivery.Dependencies}, name) {
+		return nil
+	}
+	if strings.HasPrefix(name, "@") {
+		return &jobs.InvalidError{Field: "queue", Value: name, Bound: "a queue, " + delivery.Schedules + " or " + delivery.Dependencies}
+	}
+	return jobs.CheckQueue(name)
 }
 
-// Verify walks the chain of every stream, or of one. An event that was edited, put in,
-// moved or cut out from between others is found. What was cut off at the end is not, nor
-// is a chain that was written anew as a whole.
-func Verify(ctx context.Context, c Chains, stream string) ([]Finding, error) {
-	streams := []string{stream}
+// streams are all, or the one that is asked for.
+func streams(ctx context.Context, c Chains, stream string) ([]string, error) {
 	if stream == "" {
-		var err error
-		if streams, err = c.Streams(ctx); err != nil {
-			return nil, err
-		}
+		return c.Streams(ctx)
 	}
-	findings := make([]Finding, len(streams))
-	for i, stream := range streams {
-		f := &findings[i]
-		f.Stream = stream
-		var before delivery.Link
-		err := each(ctx, c, stream, func(l delivery.Link) bool {
-			f.Events++
-			if l.N == 0 {
-				f.Unchained++
-			}
-			if f.Broken == "" {
-				if f.Why = wrong(l, before); f.Why != "" {
-					f.Broken = l.ID
-				}
-			}
-			before = l
-			return true
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return findings, nil
-}
-
-func wrong(l, before delivery.Link) string {
-	if before.N == 0 && l.N > 1 {
-		return "the chain begins with it, and it is not the first: those before it were cut off"
-	}
-	return l.Follows(before)
+	return []string{stream}, CheckStream(stream)
 }
 
 // Filter selects decisions. The zero value of a field selects all.
 type Filter struct {
-	Stream, What, Key, Actor string
-	Since, Before            time.Time
+	Stream, What, Key string
+	Actor             string // as it is recorded; without the role in brackets: with any
+	Since, Before     time.Time
 }
 
 func (f Filter) match(l delivery.Link) bool {
-	return (f.What == "" || f.What == l.What) && (f.Key == "" || f.Key == l.Key) && (f.Actor == "" || f.Actor == l.Actor) &&
+	actor, _, _ := strings.Cut(l.Actor, " (")
+	return (f.What == "" || f.What == l.What) && (f.Key == "" || f.Key == l.Key) && (f.Actor == "" || f.Actor == l.Actor || f.Actor == actor) &&
 		(f.Since.IsZero() || !l.At().Before(f.Since)) && (f.Before.IsZero() || l.At().Before(f.Before))
 }
 
 // List hands the decisions that a filter selects to show, each stream's oldest first,
 // until show returns false.
 func List(ctx context.Context, c Chains, f Filter, show func(delivery.Link) bool) error {
-	streams := []string{f.Stream}
-	if f.Stream == "" {
-		var err error
-		if streams, err = c.Streams(ctx); err != nil {
-			return err
-		}
+	names, err := streams(ctx, c, f.Stream)
+	if err != nil {
+		return err
 	}
-	for _, stream := range streams {
+	for _, stream := range names {
 		ended := false
-		err := each(ctx, c, stream, func(l delivery.Link) bool {
+		err := each(ctx, c, stream, "", func(l delivery.Link) bool {
 			ended = f.match(l) && !show(l)
 			return !ended
 		})
@@ -103,9 +75,9 @@ func List(ctx context.Context, c Chains, f Filter, show func(delivery.Link) bool
 	return nil
 }
 
-// each hands all links of a stream to do, until it returns false.
-func each(ctx context.Context, c Chains, stream string, do func(delivery.Link) bool) error {
-	for after := ""; ; {
+// each hands the links of a stream that follow one to do, until it returns false.
+func each(ctx context.Context, c Chains, stream, after string, do func(delivery.Link) bool) error {
+	for {
 		links, err := c.Chain(ctx, stream, after, page)
 		if err != nil {
 			return err
@@ -119,4 +91,51 @@ func each(ctx context.Context, c Chains, stream string, do func(delivery.Link) b
 			return nil
 		}
 	}
+}
+
+// Page is a part of a list.
+type Page struct {
+	Decisions []delivery.Link `json:"decisions"`
+	Next      string          `json:"next"` // "": this was the last page
+	Read      int             `json:"read"` // decisions that were looked at
+}
+
+// maxRead is how many decisions a page looks at, so that it takes no longer than that.
+const maxRead = 5000
+
+// ListPage returns a page of the decisions that a filter selects, at most limit, from a
+// page's Next on, "" for the first. A page looks at 5,000 decisions at most, so it may
+// be short, even empty, and have a next.
+func ListPage(ctx context.Context, c Chains, f Filter, from string, limit int) (Page, error) {
+	p := Page{Decisions: []delivery.Link{}}
+	names, err := streams(ctx, c, f.Stream)
+	if err != nil {
+		return p, err
+	}
+	begin, after, found := strings.Cut(from, "/")
+	if from != "" && (!found || CheckStream(begin) != nil) {
+		return p, &jobs.InvalidError{Field: "cursor", Value: from, Bound: "the next of the page before"}
+	}
+	for _, stream := range names {
+		if stream < begin {
+			continue
+		}
+		if stream != begin {
+			after = ""
+		}
+		full := false
+		err := each(ctx, c, stream, after, func(l delivery.Link) bool {
+			if p.Read++; f.match(l) {
+				p.Decisions = append(p.Decisions, l)
+			}
+			if full = len(p.Decisions) >= limit || p.Read >= maxRead; full {
+				p.Next = stream + "/" + l.ID
+			}
+			return !full
+		})
+		if err != nil || full {
+			return p, err
+		}
+	}
+	return p, nil
 }

@@ -2,7 +2,6 @@ package deadletter
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,6 +13,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"github.com/perdure/perdure/internal/archive"
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 )
@@ -152,7 +152,7 @@ func (q *Quarantine) Import(ctx context.Context, r io.Reader, by jobs.Decision, 
 		return done, err
 	}
 	n := 0
-	return done, eachLine(r, func(text []byte) error {
+	return done, archive.EachLine(r, maxLine, func(text []byte) error {
 		n++
 		if told != nil && n%page == 0 {
 			told(done)
@@ -183,18 +183,4 @@ func parse(text []byte) (delivery.DeadRecord, error) {
 		return delivery.DeadRecord{}, errors.New("it is no JSON object of an export")
 	}
 	return l.record()
-}
-
-// eachLine hands the lines of r that are not empty to do, without their ends.
-func eachLine(r io.Reader, do func(text []byte) error) error {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(make([]byte, 1<<16), maxLine)
-	for lines.Scan() {
-		if text := bytes.TrimSpace(lines.Bytes()); len(text) > 0 {
-			if err := do(text); err != nil {
-				return err
-			}
-		}
-	}
-	return lines.Err()
 }

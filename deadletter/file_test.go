@@ -117,7 +117,7 @@ func TestMoveOut(t *testing.T) {
 	if done, err := q.Import(t.Context(), bytes.NewReader(text), why, nil); err != nil || done.Restored != 5 {
 		t.Errorf("%v %+v", err, done)
 	}
-	if n, err := q.MoveOut(t.Context(), "", deadletter.Filter{}, path, jobs.Decision{}, nil); !errors.Is(err, jobs.ErrInvalid) || n != 0 {
+	if n, err := q.MoveOut(t.Context(), "", deadletter.Filter{}, path, jobs.Decision{Actor: "ada"}, nil); !errors.Is(err, jobs.ErrInvalid) || n != 0 {
 		t.Errorf("without a reason: %d, %v", n, err)
 	}
 	other := filepath.Join(dir, "letters")

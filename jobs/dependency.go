@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"time"
 )
@@ -38,6 +39,24 @@ type Dependency struct {
 	// Health asks the service whether it is well, instead of letting a job find out. It
 	// is called by one worker at a time, while the breaker is open.
 	Health func(ctx context.Context) error
+}
+
+// HealthURL is a [Dependency.Health] that gets a URL, without following redirects: a 2xx
+// answer is well.
+func HealthURL(url string) func(ctx context.Context) error {
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		return CheckResponse(response)
+	}
 }
 
 // Limit bounds how often something begins, in the whole fleet. What is over it waits,

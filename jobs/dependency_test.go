@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
@@ -168,5 +170,24 @@ func TestNeedsOutsideOfAJob(t *testing.T) {
 	_, err := jobs.Step(context.Background(), "s", func(context.Context) (int, error) { return 1, nil }, jobs.StepNeeds("a"), jobs.Within(time.Second))
 	if !errors.Is(err, jobs.ErrNoJob) {
 		t.Error(err)
+	}
+}
+
+func TestHealthURL(t *testing.T) {
+	t.Parallel()
+	status := http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "/elsewhere")
+		w.WriteHeader(status)
+	}))
+	ask := jobs.HealthURL(server.URL)
+	for status = range map[int]bool{http.StatusOK: true, http.StatusServiceUnavailable: false, http.StatusFound: false} {
+		if err := ask(t.Context()); (err == nil) != (status == http.StatusOK) {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+	server.Close()
+	if err := ask(t.Context()); !jobs.CallFailed(err) {
+		t.Errorf("it is gone: %v", err)
 	}
 }

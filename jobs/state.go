@@ -70,9 +70,10 @@ type StepInfo struct {
 	Output  json.RawMessage `json:"output,omitempty"`  // only in [Client] answers that ask for data
 }
 
-// Waiting says what a paused job waits for.
+// Waiting says what a paused job waits for, or that a pending one waits its turn
+// among the jobs of other tenants.
 type Waiting struct {
-	Type  string    `json:"type"` // "timer", "signal", "children", "kind", "version", "isolation"
+	Type  string    `json:"type"` // "timer", "signal", "children", "kind", "version", "isolation"; "turn"
 	Name  string    `json:"name"` // what exactly: "unavailable: connection refused"
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until,omitzero"` // when it wakes at the latest

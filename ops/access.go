@@ -183,15 +183,25 @@ func hostOf(header string) string {
 
 // identity is who asks.
 type identity struct {
-	name string
-	role Role
+	name   string
+	role   Role
+	nobody bool // there are no tokens, so nobody in particular
+}
+
+// actor is who decides, for the record: the access token's name and role. Without
+// tokens it is "api", which no token is recorded as.
+func (i identity) actor() string {
+	if i.nobody {
+		return i.name
+	}
+	return fmt.Sprintf("%s (%s)", i.name, i.role)
 }
 
 // identify finds out who asks. Without tokens that is whoever reached the
 // service, under the name "api".
 func (s *service) identify(r *http.Request) (identity, bool) {
 	if len(s.tokens) == 0 {
-		return identity{"api", Operator}, true
+		return identity{name: "api", role: Operator, nobody: true}, true
 	}
 	name, secret, ok := credentials(r)
 	if !ok {
@@ -206,7 +216,7 @@ func (s *service) identify(r *http.Request) (identity, bool) {
 	if found < 0 || name != "" && name != s.tokens[found].Name {
 		return identity{}, false
 	}
-	return identity{s.tokens[found].Name, s.tokens[found].Role}, true
+	return identity{name: s.tokens[found].Name, role: s.tokens[found].Role}, true
 }
 
 // credentials reads a bearer secret, or the name and secret that browsers send.

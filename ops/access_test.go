@@ -128,8 +128,8 @@ func TestNewRefuses(t *testing.T) {
 func TestEveryRouteIsGuarded(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Client(t)
-	desk := cron.NewDesk(store.New(rdb, rdb))
-	o := Options{Store: newFake(), Schedules: desk, Tokens: testTokens(t), Metrics: prometheus.NewRegistry(), AsynqUI: rdb}
+	onRedis := store.New(rdb, rdb)
+	o := Options{Store: newFake(), Schedules: cron.NewDesk(onRedis), Audit: onRedis, Tokens: testTokens(t), Metrics: prometheus.NewRegistry(), AsynqUI: rdb}
 	s, err := newService(o)
 	if err != nil {
 		t.Fatal(err)

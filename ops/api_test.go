@@ -253,7 +253,7 @@ func TestDecisions(t *testing.T) {
 	var what []string
 	for _, event := range f.events {
 		what = append(what, event.What)
-		if event.Actor != "ola" {
+		if event.Actor != "ola (operator)" {
 			t.Errorf("decided by %q", event.Actor)
 		}
 	}

@@ -33,9 +33,6 @@ type Breakers interface {
 	TuneDependency(ctx context.Context, name string, t delivery.Tuning, by jobs.Decision) (bool, error)
 }
 
-// dependencyStream stands for a queue's name in events about dependencies and limits.
-const dependencyStream = "@dep"
-
 // dependencyRoutes have a dependency's name as one part of the path, which has no slash
 // and nothing to be escaped. A limit's name, kind/mail, is two parts, as it is written.
 func dependencyRoutes() []route {

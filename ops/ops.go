@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/perdure/perdure/audit"
 	"github.com/perdure/perdure/deadletter"
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
@@ -66,6 +67,9 @@ type Options struct {
 	Store Store
 	// Schedules serves what is about schedules when set.
 	Schedules Schedules
+	// Audit serves recorded decisions when set, and AuditKeys check their seals.
+	Audit     audit.Chains
+	AuditKeys audit.Keys
 	// Handlers are the kinds known in this binary: their payloads are checked
 	// before they are enqueued.
 	Handlers []jobs.Handler
@@ -100,6 +104,8 @@ func New(o Options) (http.Handler, error) {
 type service struct {
 	store     Store
 	schedules Schedules
+	audit     audit.Chains
+	auditKeys audit.Keys
 	kinds     map[string]jobs.Handler // known in this binary
 	tokens    []Token
 	hosts     map[string]bool
@@ -124,7 +130,7 @@ func newService(o Options) (*service, error) {
 		return nil, err
 	}
 	s := &service{
-		store: o.Store, schedules: o.Schedules, kinds: map[string]jobs.Handler{}, tokens: o.Tokens, hosts: map[string]bool{},
+		store: o.Store, schedules: o.Schedules, audit: o.Audit, auditKeys: o.AuditKeys, kinds: map[string]jobs.Handler{}, tokens: o.Tokens, hosts: map[string]bool{},
 		log: o.Log, version: cmp.Or(o.Version, "unknown"), waits: make(chan struct{}, maxWaits),
 	}
 	if s.log == nil {
@@ -227,6 +233,7 @@ func (s *service) routes() []route {
 	}
 	all = append(all, dependencyRoutes()...)
 	all = append(all, s.scheduleRoutes()...)
+	all = append(all, s.auditRoutes()...)
 	if s.metrics != nil {
 		all = append(all, route{"GET /metrics", Viewer, (*service).showMetrics})
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/store"
 )
@@ -130,7 +131,7 @@ func (s *service) listEvents(w http.ResponseWriter, r *http.Request) error {
 		if streams, err = s.store.Queues(r.Context()); err != nil {
 			return err
 		}
-		streams = append(streams, dependencyStream)
+		streams = append(streams, delivery.Dependencies)
 	}
 	events := []store.Event{}
 	for _, stream := range streams {
@@ -145,7 +146,7 @@ func (s *service) listEvents(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *service) eventsOf(ctx context.Context, stream string, limit int) ([]store.Event, error) {
-	if stream == dependencyStream {
+	if stream == delivery.Dependencies {
 		return s.store.DependencyEvents(ctx, limit)
 	}
 	if err := jobs.CheckQueue(stream); err != nil {

@@ -184,6 +184,6 @@ func decisionOf(w http.ResponseWriter, r *http.Request, more ...member) (jobs.De
 
 // askedBy is decisionOf for a body that may ask only to look, and needs no reason then.
 func askedBy(w http.ResponseWriter, r *http.Request, more ...member) (jobs.Decision, error) {
-	by := jobs.Decision{Actor: visitOf(r).who.name}
+	by := jobs.Decision{Actor: visitOf(r).who.actor()}
 	return by, readBody(w, r, maxBody, append([]member{text("reason", &by.Reason)}, more...)...)
 }

@@ -75,7 +75,7 @@ func (s *service) addSchedule(w http.ResponseWriter, r *http.Request) error {
 	var t jobs.Timetable
 	var payload, replay, catchUp json.RawMessage
 	limit := int64(maxBody + jobs.MaxTimetablePayload)
-	by := jobs.Decision{Actor: visitOf(r).who.name}
+	by := jobs.Decision{Actor: visitOf(r).who.actor()}
 	err := readBody(w, r, limit, text("reason", &by.Reason), text("name", &t.Name), text("when", (*string)(&t.When)), text("zone", &t.Zone),
 		text("kind", &t.Kind), text("queue", &t.Queue), text("tenant", &t.Tenant), member{"payload", &payload, "JSON"},
 		member{"replay", &replay, "an object of a filter's fields"}, text("skipped", &t.Skipped), text("repeated", &t.Repeated),
@@ -133,7 +133,7 @@ func (s *service) removeSchedule(w http.ResponseWriter, r *http.Request) error {
 func (s *service) backfillSchedule(w http.ResponseWriter, r *http.Request) error {
 	var from, until time.Time
 	var dry bool
-	by := jobs.Decision{Actor: visitOf(r).who.name}
+	by := jobs.Decision{Actor: visitOf(r).who.actor()}
 	const instant = `a time such as "2026-01-31T09:00:00Z"`
 	err := readBody(w, r, maxBody, text("reason", &by.Reason), member{"from", &from, instant}, member{"until", &until, instant}, member{"dry_run", &dry, "true or false"})
 	if err != nil {

@@ -17,7 +17,7 @@ type signalled struct {
 
 // signalJob hands a program's signal to a job.
 func (s *service) signalJob(w http.ResponseWriter, r *http.Request) error {
-	signal := jobs.Signal{Name: r.PathValue("name"), Actor: visitOf(r).who.name}
+	signal := jobs.Signal{Name: r.PathValue("name"), Actor: visitOf(r).who.actor()}
 	var data json.RawMessage
 	err := readBody(w, r, maxBody+int64(jobs.DefaultMaxPayload), member{"data", &data, "JSON"}, text("id", &signal.ID), text("reason", &signal.Reason))
 	if err != nil {
@@ -36,10 +36,12 @@ func (s *service) approveJob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	by.Actor = visitOf(r).who.name // what the job sees; the record has the role too
 	signal, err := jobs.Approve(r.PathValue("name"), approved, by)
 	if err != nil {
 		return err
 	}
+	signal.Actor = visitOf(r).who.actor()
 	return s.signal(w, r, signal)
 }
 

@@ -31,6 +31,7 @@ var places = []place{
 	{key: archivedKey, state: "archived"},
 	{key: completedKey, state: "completed"},
 	{key: parkedKey, state: "retry", index: true},
+	{key: queuedKey, state: "retry", index: true},
 	{key: suspectsKey, state: "retry", index: true},
 	{key: deadKey, state: "archived", index: true},
 	{key: leaseKey, state: "active", index: true},
@@ -394,7 +395,8 @@ func (c *census) count(queue, what string) {
 func (s *Store) Mend(ctx context.Context, queue, key string) ([]string, error) {
 	keys := []string{
 		taskKey(queue, key), pendingKey(queue), activeKey(queue), scheduledKey(queue), retryKey(queue), archivedKey(queue), completedKey(queue),
-		leaseKey(queue), parkedKey(queue), deadKey(queue), suspectsKey(queue), "", eventsKey(queue), forgottenKey(queue), reportsKey(queue), groupsKey(queue), "", lanesKey(queue),
+		leaseKey(queue), parkedKey(queue), deadKey(queue), suspectsKey(queue), "", eventsKey(queue), forgottenKey(queue), reportsKey(queue), groupsKey(queue),
+		queuedKey(queue), "", lanesKey(queue),
 	}
 	for range 10 {
 		token, lane, entry, err := s.tokenAndEntry(ctx, queue, key)
@@ -404,8 +406,8 @@ func (s *Store) Mend(ctx context.Context, queue, key string) ([]string, error) {
 		if keys[11] = taskKey(queue, key); token != "" {
 			keys[11] = ownerKey(queue, ownerOf(token))
 		}
-		if keys[16] = taskKey(queue, key); lane != "" {
-			keys[16] = laneKey(queue, lane)
+		if keys[17] = taskKey(queue, key); lane != "" {
+			keys[17] = laneKey(queue, lane)
 		}
 		reply, err := s.run(ctx, "census", keys, key, token, mustJSON(entry), leaseSeconds, entry.Signature, about(entry), entry.Version, lane)
 		if err != nil {

@@ -3,17 +3,27 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/perdure/perdure/internal/delivery"
 )
 
-// Streams returns the names of what has a stream of decisions: the queues, and
-// [delivery.Schedules] for decisions about schedules.
+// Streams returns the names of what has a stream of decisions: the queues, those that
+// were removed and had sealed decisions, and what no queue has.
 func (s *Store) Streams(ctx context.Context) ([]string, error) {
 	queues, err := s.Queues(ctx)
-	return append(queues, delivery.Schedules), err
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := s.rdb.SMembers(ctx, streamsKey).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list streams of decisions: %w", unreachable(err))
+	}
+	all := append(append(queues, sealed...), delivery.Schedules, delivery.Dependencies)
+	sortStrings(all)
+	return slices.Compact(all), nil
 }
 
 // Chain returns up to limit events of a stream, oldest first, that follow the one of
@@ -23,9 +33,12 @@ func (s *Store) Chain(ctx context.Context, stream, after string, limit int) ([]d
 	if after != "" {
 		from = "(" + after
 	}
-	entries, err := s.rdb.XRangeN(ctx, streamKey(stream), from, "+", int64(min(max(limit, 1), maxBatch))).Result()
+	entries, err := surely(ctx, func() ([]redis.XMessage, error) {
+		entries, err := s.rdb.XRangeN(ctx, eventsKey(stream), from, "+", int64(min(max(limit, 1), maxBatch))).Result()
+		return entries, unreachable(err)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("decisions of %s: %w", stream, unreachable(err))
+		return nil, fmt.Errorf("decisions of %s: %w", stream, err)
 	}
 	links := make([]delivery.Link, len(entries))
 	for i, entry := range entries {
@@ -34,16 +47,10 @@ func (s *Store) Chain(ctx context.Context, stream, after string, limit int) ([]d
 	return links, nil
 }
 
-func streamKey(stream string) string {
-	if stream == delivery.Schedules {
-		return scheduleEventsKey
-	}
-	return eventsKey(stream)
-}
-
 func linkOf(stream string, entry redis.XMessage) delivery.Link {
 	v := func(name string) string { return text(entry.Values[name]) }
-	l := delivery.Link{Stream: stream, ID: entry.ID, What: v("what"), Key: v("key"), Actor: v("actor"), Reason: v("reason"), Prev: v("prev"), Hash: v("hash")}
+	l := delivery.Link{Stream: stream, ID: entry.ID, What: v("what"), Key: v("key"), Actor: v("actor"), Reason: v("reason"),
+		Before: v("before"), After: v("after"), Prev: v("prev"), Hash: v("hash")}
 	fmt.Sscan(v("n"), &l.N)
 	return l
 }

@@ -65,6 +65,23 @@ func TestTheChainBeginsAfterOlderDecisions(t *testing.T) {
 	}
 }
 
+// Decisions that say nothing of before and after are hashed as older programs do, and
+// others follow them.
+func TestOlderChainsGoOn(t *testing.T) {
+	t.Parallel()
+	old := delivery.Link{ID: "1796005517246-1", N: 2, What: "pause queue", Actor: "ada", Reason: "because", Prev: "50e721e49c013f00c62cf59f2163542a9d8df024"}
+	if want := "7866b1a23b5ab4b9c1afd284aaf5a7be03e41323"; old.Sum() != want {
+		t.Errorf("its hash is %s, and was %s", old.Sum(), want)
+	}
+	f := open(t)
+	f.ok(f.Record(f.ctx, "q", "n", "pause queue", "", why))
+	f.decideTimes(2)
+	links, wrong := f.chain()
+	if wrong != "" || len(links) != 3 || links[0].After != "" || links[1].Before != "open" || links[1].After != "paused" || links[2].After != "open" {
+		t.Errorf("%q: %+v", wrong, links)
+	}
+}
+
 // TestAnyTamperingBreaksTheChain edits, cuts out, puts in or exchanges decisions, but
 // for the last ones, which only a seal can miss.
 func TestAnyTamperingBreaksTheChain(t *testing.T) {
@@ -79,7 +96,8 @@ func TestAnyTamperingBreaksTheChain(t *testing.T) {
 		case "edit":
 			field := rapid.SampledFrom([]func(*delivery.Link){
 				func(l *delivery.Link) { l.What += "x" }, func(l *delivery.Link) { l.Key += "x" }, func(l *delivery.Link) { l.Actor = "eve" },
-				func(l *delivery.Link) { l.Reason += "x" }, func(l *delivery.Link) { l.ID = "1-1" }, func(l *delivery.Link) { l.N += 7 },
+				func(l *delivery.Link) { l.Reason += "x" }, func(l *delivery.Link) { l.Before += "x" }, func(l *delivery.Link) { l.Before, l.After = "", "" },
+				func(l *delivery.Link) { l.Before, l.After = l.After, l.Before+"x" }, func(l *delivery.Link) { l.ID = "1-1" }, func(l *delivery.Link) { l.N += 7 },
 			}).Draw(t, "field")
 			field(&tampered[at])
 		case "cut":

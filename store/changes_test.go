@@ -27,7 +27,7 @@ cancel 1 paused
 +asynq:{q}:t:k p:exp=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 0=cancel k by ada: because
++perdure:{q}:events 0=cancel k by ada: because (paused -> cancelled)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 -asynq:{q}:t:k p:wait
@@ -41,7 +41,7 @@ cancel 1 pending
 +asynq:{q}:t:k p:exp=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 0=cancel k by ada: because
++perdure:{q}:events 0=cancel k by ada: because (pending -> cancelled)
 -asynq:{q}:pending
 -asynq:{q}:t:k pending_since
 ~asynq:{q}:t:k state=completed
@@ -52,7 +52,7 @@ cancel 1 quarantined and run now
 +asynq:{q}:t:k p:exp=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=cancel k by ada: because
++perdure:{q}:events 1=cancel k by ada: because (pending -> cancelled)
 -asynq:{q}:pending
 -asynq:{q}:t:k p:dead
 -asynq:{q}:t:k p:sig
@@ -66,7 +66,7 @@ cancel 1 retrying
 +asynq:{q}:t:k p:exp=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 0=cancel k by ada: because
++perdure:{q}:events 0=cancel k by ada: because (retrying -> cancelled)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 ~asynq:{q}:t:k state=completed
@@ -75,14 +75,14 @@ cancel 2
 +asynq:{q}:t:k p:can=ada: because
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=2
-+perdure:{q}:events 0=cancel k by ada: because
++perdure:{q}:events 0=cancel k by ada: because (running -> running, to be cancelled)
 
 cancelled 1
 +asynq:{q}:completed k=<time>
 +asynq:{q}:t:k p:end=cancelled
 +asynq:{q}:t:k p:exp=<time>
 +asynq:{q}:t:k p:ltok=1-o-1
-+perdure:{q}:events 0=cancel k by ada: not wanted
++perdure:{q}:events 0=cancel k by ada: not wanted (running -> cancelled)
 -asynq:{q}:active
 -asynq:{q}:lease k
 -asynq:{q}:t:k p:tok
@@ -115,7 +115,7 @@ complete 1
 discard 1
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=discard k by ada: because
++perdure:{q}:events 1=discard k by ada: because (quarantined -> gone)
 +perdure:{q}:forgotten=1
 -asynq:{q}:archived k
 -asynq:{q}:t:k f:1
@@ -186,14 +186,14 @@ handback 1
 signal 1 paused otherwise
 +asynq:{q}:t:k g:go={"n":1}
 +asynq:{q}:t:k i:go=id1
-+perdure:{q}:events 0=signal go k by ada: because
++perdure:{q}:events 0=signal go k by ada: because (paused -> paused, signalled)
 
 signal 1 wakes before its time
 +asynq:{q}:pending=k
 +asynq:{q}:t:k g:go={"n":1}
 +asynq:{q}:t:k i:go=id1
 +asynq:{q}:t:k pending_since=<time>
-+perdure:{q}:events 0=signal go k by ada: because
++perdure:{q}:events 0=signal go k by ada: because (paused -> pending)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 -asynq:{q}:t:k p:wait
@@ -205,7 +205,7 @@ signal 1 wakes
 +asynq:{q}:t:k g:go={"n":1}
 +asynq:{q}:t:k i:go=id1
 +asynq:{q}:t:k pending_since=<time>
-+perdure:{q}:events 0=signal go k by ada: because
++perdure:{q}:events 0=signal go k by ada: because (paused -> pending)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 -asynq:{q}:t:k p:wait
@@ -215,12 +215,12 @@ signal 1 wakes
 signal 1 pending
 +asynq:{q}:t:k g:go={"n":1}
 +asynq:{q}:t:k i:go=id1
-+perdure:{q}:events 0=signal go k by ada: because
++perdure:{q}:events 0=signal go k by ada: because (pending -> pending, signalled)
 
 signal 1 before the wait
 +asynq:{q}:t:k g:go={"n":1}
 +asynq:{q}:t:k i:go=id1
-+perdure:{q}:events 0=signal go k by ada: because
++perdure:{q}:events 0=signal go k by ada: because (running -> running, signalled)
 
 park 3 its time is up
 +asynq:{q}:pending=k
@@ -298,32 +298,32 @@ hold 1 pause
 +asynq:{q}:paused=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 0=pause queue  by ada: because
++perdure:{q}:events 0=pause queue  by ada: because (open -> paused)
 +perdure:{q}:holds operator=ada: because
 
 hold 1 pause after foreign resume
 +asynq:{q}:paused=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=pause queue  by ada: because
++perdure:{q}:events 1=pause queue  by ada: because (open -> paused)
 
 hold 1 resume
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=resume queue  by ada: because
++perdure:{q}:events 1=resume queue  by ada: because (paused -> open)
 -asynq:{q}:paused
 -perdure:{q}:holds operator
 
 hold 1 resume foreign
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 0=resume queue  by ada: because
++perdure:{q}:events 0=resume queue  by ada: because (paused -> open)
 -asynq:{q}:paused
 
 hold 3
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=3
-+perdure:{q}:events 2=resume queue  by ada: because
++perdure:{q}:events 2=resume queue  by ada: because (paused -> paused)
 -perdure:{q}:holds operator
 
 pause 1
@@ -372,7 +372,7 @@ quarantine 1
 +asynq:{q}:t:k p:sig=<signature>
 +asynq:{q}:t:k p:ver=1
 +perdure:{q}:dead k=<time>
-+perdure:{q}:events 0=quarantine k by perdure: exhausted
++perdure:{q}:events 0=quarantine k by perdure: exhausted (running -> quarantined)
 +perdure:{q}:groups <signature>=<time>
 +perdure:{q}:groups:<signature> about
 +perdure:{q}:groups:<signature> first=<time>
@@ -391,7 +391,7 @@ replay 1 failed
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=replay k by ada: because
++perdure:{q}:events 1=replay k by ada: because (quarantined -> pending)
 -asynq:{q}:archived k
 -asynq:{q}:t:k p:att
 -asynq:{q}:t:k p:dead
@@ -405,7 +405,7 @@ replay 1 start
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=replay k by ada: because
++perdure:{q}:events 1=replay k by ada: because (quarantined -> pending)
 -asynq:{q}:archived k
 -asynq:{q}:t:k p:att
 -asynq:{q}:t:k p:dead
@@ -443,7 +443,7 @@ cancel 1 paused by an operator
 +asynq:{q}:t:k p:exp=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=cancel k by ada: because
++perdure:{q}:events 1=cancel k by ada: because (paused -> cancelled)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 -asynq:{q}:t:k p:hold
@@ -479,7 +479,7 @@ resume 1 paused
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=resume k by ada: because
++perdure:{q}:events 1=resume k by ada: because (paused by an operator -> pending)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 -asynq:{q}:t:k p:hold
@@ -493,7 +493,7 @@ resume 1 pending
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=resume k by ada: because
++perdure:{q}:events 1=resume k by ada: because (paused by an operator -> pending)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 -asynq:{q}:t:k p:hold
@@ -507,7 +507,7 @@ resume 1 ran when it was paused
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=resume k by ada: because
++perdure:{q}:events 1=resume k by ada: because (paused by an operator -> pending)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 -asynq:{q}:t:k p:hold
@@ -519,7 +519,7 @@ resume 1 ran when it was paused
 resume 1 retrying
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=resume k by ada: because
++perdure:{q}:events 1=resume k by ada: because (paused by an operator -> retrying)
 -asynq:{q}:t:k p:back
 -asynq:{q}:t:k p:hold
 -asynq:{q}:t:k p:wait
@@ -532,7 +532,7 @@ resume 1 scheduled
 +asynq:{q}:scheduled k=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=resume k by ada: because
++perdure:{q}:events 1=resume k by ada: because (paused by an operator -> scheduled)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:back
 -asynq:{q}:t:k p:due
@@ -545,14 +545,14 @@ resume 1 scheduled
 resume 2 running
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=2
-+perdure:{q}:events 1=resume k by ada: because
++perdure:{q}:events 1=resume k by ada: because (running, to be paused -> running)
 -asynq:{q}:t:k p:hold
 
 suspend 1 paused
 +asynq:{q}:t:k p:hold=ada: because
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 0=pause k by ada: because
++perdure:{q}:events 0=pause k by ada: because (paused -> paused by an operator)
 ~asynq:{q}:retry k=<time>
 ~asynq:{q}:t:k msg
 ~asynq:{q}:t:k p:due=<time>
@@ -568,7 +568,7 @@ suspend 1 pending
 +asynq:{q}:t:k p:wait=1 <time> operator ada: because
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 0=pause k by ada: because
++perdure:{q}:events 0=pause k by ada: because (pending -> paused by an operator)
 +perdure:{q}:parked k=<time>
 -asynq:{q}:pending
 -asynq:{q}:t:k pending_since
@@ -582,7 +582,7 @@ suspend 1 retrying
 +asynq:{q}:t:k p:wait=1 <time> operator ada: because
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 0=pause k by ada: because
++perdure:{q}:events 0=pause k by ada: because (retrying -> paused by an operator)
 +perdure:{q}:parked k=<time>
 ~asynq:{q}:retry k=<time>
 ~asynq:{q}:t:k msg
@@ -597,7 +597,7 @@ suspend 1 scheduled
 +asynq:{q}:t:k p:wait=1 <time> operator ada: because
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 0=pause k by ada: because
++perdure:{q}:events 0=pause k by ada: because (scheduled -> paused by an operator)
 +perdure:{q}:parked k=<time>
 -asynq:{q}:scheduled k
 ~asynq:{q}:t:k msg
@@ -607,7 +607,7 @@ suspend 1 suspect
 +asynq:{q}:t:k p:hold=ada: because
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 0=pause k by ada: because
++perdure:{q}:events 0=pause k by ada: because (paused -> paused by an operator)
 -perdure:{q}:suspects k
 ~asynq:{q}:retry k=<time>
 ~asynq:{q}:t:k msg
@@ -620,7 +620,7 @@ suspend 2
 +asynq:{q}:t:k p:hold=ada: because
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=2
-+perdure:{q}:events 0=pause k by ada: because
++perdure:{q}:events 0=pause k by ada: because (running -> running, to be paused)
 
 forgetgroup 1
 -perdure:{q}:groups <signature>
@@ -635,14 +635,14 @@ ungroup 1
 judge 1 open
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 2=open group  by ada: because
++perdure:{q}:events 2=open group  by ada: because (ignored -> open)
 -perdure:{q}:groups:<signature> by
 -perdure:{q}:groups:<signature> state
 
 judge 1 resolved
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=resolved group  by ada: because
++perdure:{q}:events 1=resolved group  by ada: because (open -> resolved)
 +perdure:{q}:groups:<signature> by=ada: because
 +perdure:{q}:groups:<signature> state=resolved
 
@@ -653,7 +653,7 @@ quarantine 1 again, when it was ignored
 +asynq:{q}:t:k p:dead
 +asynq:{q}:t:k p:sig=<signature>
 +perdure:{q}:dead k=<time>
-+perdure:{q}:events 3=quarantine k by perdure: exhausted
++perdure:{q}:events 3=quarantine k by perdure: exhausted (running -> quarantined)
 +perdure:{q}:groups:<signature>:keys k=<time>
 -asynq:{q}:pending
 -asynq:{q}:t:k pending_since
@@ -679,8 +679,8 @@ quarantine 1 again, when it was resolved
 +asynq:{q}:t:k p:dead
 +asynq:{q}:t:k p:sig=<signature>
 +perdure:{q}:dead k=<time>
-+perdure:{q}:events 3=quarantine k by perdure: exhausted
-+perdure:{q}:events 4=reopen group <signature> k by perdure: it was resolved and has failed so again
++perdure:{q}:events 3=quarantine k by perdure: exhausted (running -> quarantined)
++perdure:{q}:events 4=reopen group <signature> k by perdure: it was resolved and has failed so again (resolved -> open)
 +perdure:{q}:groups:<signature> reopened=1
 +perdure:{q}:groups:<signature>:keys k=<time>
 -asynq:{q}:pending
@@ -705,7 +705,7 @@ quarantine 1 again, when it was resolved
 steer 1 abort
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 2=abort plan p1  by ada: because
++perdure:{q}:events 2=abort plan p1  by ada: because (running -> aborted)
 +perdure:{q}:plan:p1 ended=<time>
 +perdure:{q}:plan:p1 ttl=set
 +perdure:{q}:plan:p1 unended=0
@@ -718,7 +718,7 @@ steer 1 abort
 steer 1 resume
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 3=resume plan p1  by ada: because
++perdure:{q}:events 3=resume plan p1  by ada: because (paused -> selecting)
 -perdure:{q}:plan:p1 back
 -perdure:{q}:plan:p1 why
 ~perdure:{q}:plan:p1 state=selecting
@@ -726,7 +726,7 @@ steer 1 resume
 steer 1 pause
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 2=pause plan p1  by ada: because
++perdure:{q}:events 2=pause plan p1  by ada: because (selecting -> paused)
 +perdure:{q}:plan:p1 back=selecting
 +perdure:{q}:plan:p1 why=ada: because
 ~perdure:{q}:plan:p1 state=paused
@@ -750,7 +750,7 @@ select 1 the last
 ~perdure:{q}:plan:p1 state=running
 
 plan 1
-+perdure:{q}:events 0=plan replay p1  by ada: because
++perdure:{q}:events 0=plan replay p1  by ada: because ( -> selecting)
 +perdure:{q}:plan:p1 asked={}
 +perdure:{q}:plan:p1 at=<time>
 +perdure:{q}:plan:p1 by=ada: because
@@ -783,7 +783,7 @@ restore 1 in another database
 +asynq:{q}:t:k s:s1=1 <time> <time> {"x":1}
 +asynq:{q}:t:k state=archived
 +perdure:{q}:dead k=<time>
-+perdure:{q}:events 0=import k by ada: because
++perdure:{q}:events 0=import k by ada: because (in a file -> quarantined)
 +perdure:{q}:groups <signature>=<time>
 +perdure:{q}:groups:<signature> about
 +perdure:{q}:groups:<signature> first=<time>
@@ -808,7 +808,7 @@ restore 1
 +asynq:{q}:t:k s:s1=1 <time> <time> {"x":1}
 +asynq:{q}:t:k state=archived
 +perdure:{q}:dead k=<time>
-+perdure:{q}:events 2=import k by ada: because
++perdure:{q}:events 2=import k by ada: because (in a file -> quarantined)
 +perdure:{q}:groups:<signature>:keys k=<time>
 ~perdure:{q}:forgotten=0
 
@@ -816,7 +816,7 @@ erase 1
 +asynq:{q}:t:k p:erased=ada: because
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=erase k by ada: because
++perdure:{q}:events 1=erase k by ada: because (quarantined -> quarantined, erased)
 -asynq:{q}:t:k e:1
 -asynq:{q}:t:k g:y
 -asynq:{q}:t:k h:x
@@ -831,7 +831,7 @@ replay 1 edited after erase
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 2=replay k by ada: because (payload edited: ~all of it)
++perdure:{q}:events 2=replay k by ada: because (payload edited: ~all of it) (quarantined, erased -> pending)
 -asynq:{q}:archived k
 -asynq:{q}:t:k p:att
 -asynq:{q}:t:k p:dead
@@ -851,7 +851,7 @@ replay 1 edited
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 1=replay k by ada: because (payload edited: ~/a -/b)
++perdure:{q}:events 1=replay k by ada: because (payload edited: ~/a -/b) (quarantined -> pending)
 -asynq:{q}:archived k
 -asynq:{q}:t:k p:att
 -asynq:{q}:t:k p:dead
@@ -869,7 +869,7 @@ cancel 1 undone before
 +asynq:{q}:t:k p:exp=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 3=cancel k by ada: because
++perdure:{q}:events 3=cancel k by ada: because (pending -> cancelled)
 -asynq:{q}:pending
 -asynq:{q}:t:k pending_since
 ~asynq:{q}:t:k state=completed
@@ -880,7 +880,7 @@ cancel 2 paused by an operator, to be undone first
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=2
-+perdure:{q}:events 1=cancel k by ada: because
++perdure:{q}:events 1=cancel k by ada: because (paused -> pending, to be undone)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:back
 -asynq:{q}:t:k p:due
@@ -895,7 +895,7 @@ cancel 2 paused, to be undone first
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=2
-+perdure:{q}:events 0=cancel k by ada: because
++perdure:{q}:events 0=cancel k by ada: because (paused -> pending, to be undone)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 -asynq:{q}:t:k p:wait
@@ -907,7 +907,7 @@ cancel 2 pending, to be undone first
 +asynq:{q}:t:k p:can=ada: because
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=2
-+perdure:{q}:events 0=cancel k by ada: because
++perdure:{q}:events 0=cancel k by ada: because (pending -> pending, to be undone)
 
 cancel 2 retrying, to be undone first
 +asynq:{q}:pending=k
@@ -915,7 +915,7 @@ cancel 2 retrying, to be undone first
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=2
-+perdure:{q}:events 0=cancel k by ada: because
++perdure:{q}:events 0=cancel k by ada: because (retrying -> pending, to be undone)
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 ~asynq:{q}:t:k state=pending
@@ -924,7 +924,7 @@ cancelled 1 undone
 +asynq:{q}:completed k=<time>
 +asynq:{q}:t:k p:end=cancelled
 +asynq:{q}:t:k p:exp=<time>
-+perdure:{q}:events 1=cancel k by ada: not wanted
++perdure:{q}:events 1=cancel k by ada: not wanted (running -> cancelled)
 -asynq:{q}:active
 -asynq:{q}:lease k
 -asynq:{q}:t:k p:tok
@@ -952,7 +952,7 @@ quarantine 1 an undo has failed
 +asynq:{q}:t:k p:dead
 +asynq:{q}:t:k p:sig=<signature>
 +perdure:{q}:dead k=<time>
-+perdure:{q}:events 1=quarantine k by perdure: exhausted
++perdure:{q}:events 1=quarantine k by perdure: exhausted (running -> quarantined)
 +perdure:{q}:groups <signature>=<time>
 +perdure:{q}:groups:<signature> about
 +perdure:{q}:groups:<signature> first=<time>
@@ -980,7 +980,7 @@ quarantine 1 undone
 +asynq:{q}:t:k p:dead
 +asynq:{q}:t:k p:sig=<signature>
 +perdure:{q}:dead k=<time>
-+perdure:{q}:events 1=quarantine k by perdure: exhausted
++perdure:{q}:events 1=quarantine k by perdure: exhausted (running -> quarantined)
 +perdure:{q}:groups <signature>=<time>
 +perdure:{q}:groups:<signature> about
 +perdure:{q}:groups:<signature> first=<time>
@@ -1001,7 +1001,7 @@ replay 1 of an undo that has failed
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 2=replay k by ada: because
++perdure:{q}:events 2=replay k by ada: because (quarantined -> pending)
 -asynq:{q}:archived k
 -asynq:{q}:t:k p:att
 -asynq:{q}:t:k p:dead
@@ -1016,7 +1016,7 @@ replay 1 of an undo that has failed, from the start
 +asynq:{q}:t:k r:s2=1
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 2=replay k by ada: because
++perdure:{q}:events 2=replay k by ada: because (quarantined -> pending)
 -asynq:{q}:archived k
 -asynq:{q}:t:k p:att
 -asynq:{q}:t:k p:dead
@@ -1039,7 +1039,7 @@ replay 1 undone
 +asynq:{q}:t:k r:s2=1
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 2=replay k by ada: because
++perdure:{q}:events 2=replay k by ada: because (quarantined -> pending)
 -asynq:{q}:archived k
 -asynq:{q}:t:k p:att
 -asynq:{q}:t:k p:dead
@@ -1061,7 +1061,7 @@ replay 1 undone, from the start
 +asynq:{q}:t:k r:s2=1
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
-+perdure:{q}:events 2=replay k by ada: because
++perdure:{q}:events 2=replay k by ada: because (quarantined -> pending)
 -asynq:{q}:archived k
 -asynq:{q}:t:k p:att
 -asynq:{q}:t:k p:dead
@@ -1085,7 +1085,7 @@ takeback 1
 +asynq:{q}:t:k p:undo=quarantine {"outcome":"quarantine","reason":"exhausted","entry":{"class":"transient","rule":"","reason":"exhausted","kind":"","message":"boom","signature":"","worker":""},"since":"<day>T22:13:20Z","attempts":0}
 +asynq:{q}:t:k p:ver=1
 +asynq:{q}:t:k pending_since=<time>
-+perdure:{q}:events 0=undo k by perdure: exhausted
++perdure:{q}:events 0=undo k by perdure: exhausted (running -> pending, to be undone)
 -asynq:{q}:active
 -asynq:{q}:lease k
 -asynq:{q}:t:k p:tok

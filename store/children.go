@@ -170,6 +170,9 @@ func (f *family) spawn(ctx context.Context, from int) (n, fresh int, err error) 
 	for size := 0; from+n < len(f.mine) && n < maxBatch && size < spawnBytes; n++ {
 		job := f.g.Jobs[f.mine[from+n]]
 		job.Queue = queue
+		if err := f.s.registerTenant(ctx, queue, job.Tenant); err != nil {
+			return 0, 0, err
+		}
 		parent := parentage{f.d.Queue, f.d.Key, f.d.Incarnation, f.g.Name, from + n}.String()
 		msg := f.s.childMessage(ctx, job, parent)
 		keys = append(keys, taskKey(queue, job.Key))

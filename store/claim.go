@@ -17,15 +17,23 @@ import (
 // counted. A call whose reply is lost leaves jobs that the owner finds with
 // [Store.Holdings] and hands back.
 func (s *Store) Claim(ctx context.Context, queue, owner string, most int) (delivery.Batch, error) {
+	return s.claim(ctx, queue, owner, most, maxSorted)
+}
+
+// claim looks at so many jobs of a shared queue.
+func (s *Store) claim(ctx context.Context, queue, owner string, most, look int) (delivery.Batch, error) {
 	reply, err := s.run(ctx, "claim", []string{
 		pendingKey(queue), pausedKey(queue), activeKey(queue), leaseKey(queue), completedKey(queue), tokensKey(queue),
 		ownerKey(queue, owner), parkedKey(queue), deadKey(queue), eventsKey(queue), taskKey(queue, ""), retryKey(queue), suspectsKey(queue),
-		groupsKey(queue), archivedKey(queue), holdsKey(queue), letKey(queue),
-	}, owner, s.calls.Add(1), min(most, maxBatch), leaseSeconds)
+		groupsKey(queue), archivedKey(queue), tenantsKey(queue), turnsKey(queue), turnKey(queue, ""), queuedKey(queue),
+		holdsKey(queue), letKey(queue),
+	}, owner, s.calls.Add(1), min(most, maxBatch), leaseSeconds, look)
 	if err != nil {
 		return delivery.Batch{}, err
 	}
-	return s.batch(queue, reply)
+	batch, err := s.batch(queue, reply)
+	s.sawTenants(ctx, queue, batch.Deliveries)
+	return batch, err
 }
 
 // Isolate takes the suspect of a queue that waits longest, for an owner that runs

@@ -35,7 +35,7 @@ func (s *Store) Enqueue(ctx context.Context, job jobs.Job) (jobs.Handle, error) 
 	if err := job.Err(); err != nil {
 		return jobs.Handle{}, fmt.Errorf("enqueue: %w", err)
 	}
-	if err := s.register(ctx, job.Queue); err != nil {
+	if err := errors.Join(s.register(ctx, job.Queue), s.registerTenant(ctx, job.Queue, job.Tenant)); err != nil {
 		return jobs.Handle{}, err
 	}
 	c := s.newCall(ctx, job)

@@ -27,6 +27,7 @@ func (s *Store) Cancel(ctx context.Context, queue, key string, by jobs.Decision)
 		return s.runCode(ctx, "cancel", []string{
 			taskKey(queue, key), pendingKey(queue), scheduledKey(queue), retryKey(queue), completedKey(queue),
 			parkedKey(queue), eventsKey(queue), lockOf(queue, key, m), deadKey(queue), decided, reportsKey(queue), orphansKey(queue), groupsKey(queue),
+			queuedKey(queue),
 		}, key, msg, stored, keptSeconds(kept), by.Actor, by.Reason)
 	})
 }
@@ -39,7 +40,7 @@ func (s *Store) Pause(ctx context.Context, queue, key string, by jobs.Decision) 
 	return s.decide(ctx, "pause", queue, key, func(_ *message, _ []byte, decided string) (int64, error) {
 		return s.runCode(ctx, "suspend", []string{
 			taskKey(queue, key), pendingKey(queue), scheduledKey(queue), retryKey(queue), parkedKey(queue), eventsKey(queue),
-			suspectsKey(queue), decided,
+			suspectsKey(queue), decided, queuedKey(queue),
 		}, key, by.Actor, by.Reason)
 	})
 }

@@ -265,7 +265,7 @@ func (s *Store) TuneDependency(ctx context.Context, name string, t delivery.Tuni
 // DependencyEvents returns the last decisions about dependencies and limits, newest
 // first, at most 500.
 func (s *Store) DependencyEvents(ctx context.Context, limit int) ([]Event, error) {
-	return s.readEvents(ctx, dependencyEventsKey, dependencyStream, limit)
+	return s.readEvents(ctx, dependencyEventsKey, delivery.Dependencies, limit)
 }
 
 // dependencyInfo reads a record.

@@ -14,9 +14,6 @@ import (
 	"github.com/perdure/perdure/jobs"
 )
 
-// dependencyStream is the name of the stream of decisions about dependencies and limits.
-const dependencyStream = "@dep"
-
 const (
 	heardLately = time.Minute        // a name that workers vote on is heard of more often
 	heardAgo    = 7 * 24 * time.Hour // a name that was not heard of since is forgotten
@@ -70,13 +67,17 @@ func (s *Store) around(ctx context.Context) (around, error) {
 			a.kinds[need] = append(a.kinds[need], name)
 		}
 	}
-	held, pending, err := s.Held(ctx)
+	held, _, err := s.Held(ctx)
 	if err != nil {
 		return a, err
 	}
 	for queue, names := range held {
+		q, err := s.QueueInfo(ctx, queue) // with those that wait their turn
+		if err != nil {
+			return a, err
+		}
 		for _, name := range names {
-			a.held[name] += pending[queue]
+			a.held[name] += q.Pending
 		}
 	}
 	return a, s.lanesAround(ctx, &a)

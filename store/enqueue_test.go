@@ -30,6 +30,7 @@ func TestEnqueueNew(t *testing.T) {
 	}
 	want := []string{
 		"+asynq:queues=q", "+asynq:{q}:pending=k", "+asynq:{q}:t:k msg", "+asynq:{q}:t:k pending_since=<time>", "+asynq:{q}:t:k state=pending",
+		"+perdure:{q}:tenants=-",
 	}
 	if got := changes(nil, f.dump()); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("wrote %q", got)
@@ -66,6 +67,7 @@ func TestEnqueueOnATakenKey(t *testing.T) {
 			t.Parallel()
 			f := open(t)
 			c.arrange(f)
+			f.ok(f.registerTenant(f.ctx, "q", "")) // a stock producer has not
 			before := f.dump()
 			first, _ := f.Get(f.ctx, "q", "k")
 			h, err := f.Enqueue(f.ctx, c.job)

@@ -316,7 +316,7 @@ func decisionFaults() []faultCase {
 }
 
 func faultCases() []faultCase {
-	return slices.Concat(verdictFaults(), stepFaults(), childFaults(), ownerFaults(), schedulerFaults(), decisionFaults(), scheduleFaults(), deadFaults())
+	return slices.Concat(verdictFaults(), stepFaults(), childFaults(), ownerFaults(), schedulerFaults(), decisionFaults(), scheduleFaults(), deadFaults(), sealFaults(), turnFaults())
 }
 
 func TestEveryScriptIsTestedWithFaults(t *testing.T) {
@@ -421,8 +421,8 @@ func (f *fixture) plain() keyspace {
 		if strings.HasSuffix(path, " msg") {
 			value = plainMessage(value)
 		}
-		if strings.HasSuffix(path, " nonce") || strings.HasSuffix(path, " closed") {
-			value = "set" // of a call about a schedule
+		if strings.HasSuffix(path, " nonce") || strings.HasSuffix(path, " closed") || strings.HasSuffix(path, ":anchor") {
+			value = "set" // of a call about a schedule, or of a decision at its time
 		}
 		path = incText.ReplaceAllString(nonceText.ReplaceAllString(path, ":decided:<nonce>"), "<incarnation>")
 		for n := 2; all[path] != ""; n++ {

@@ -202,5 +202,5 @@ func (s *Store) removeScratch(ctx context.Context, queue string) {
 	defer cancel()
 	day, total, failedDay, failed, _ := s.counters(queue)
 	s.rdb.Del(ctx, taskKey(queue, "a"), taskKey(queue, "b"), pendingKey(queue), activeKey(queue), leaseKey(queue), retryKey(queue),
-		completedKey(queue), tokensKey(queue), forgottenKey(queue), ownerKey(queue, scratchOwner), day, total, failedDay, failed)
+		completedKey(queue), tokensKey(queue), forgottenKey(queue), ownerKey(queue, scratchOwner), day, total, failedDay, failed, tenantsKey(queue))
 }

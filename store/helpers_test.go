@@ -171,6 +171,12 @@ func (f *fixture) dump() keyspace {
 			for i, entry := range f.rdb.XRange(f.ctx, key, "-", "+").Val() {
 				v := entry.Values
 				all[fmt.Sprintf("%s %d", key, i)] = fmt.Sprintf("%v %v by %v: %v", v["what"], v["key"], v["actor"], v["reason"])
+				if v["after"] != nil {
+					all[fmt.Sprintf("%s %d", key, i)] += fmt.Sprintf(" (%v -> %v)", v["before"], v["after"])
+				}
+				if v["mac"] != nil {
+					all[fmt.Sprintf("%s %d", key, i)] = fmt.Sprintf("%v after %q", v["mac"], v["prev"])
+				}
 			}
 		}
 	}

@@ -50,12 +50,17 @@ func parkedKey(queue string) string       { return ownKey(queue, "parked") }    
 func suspectsKey(queue string) string     { return ownKey(queue, "suspects") }   // zset: key by the time from which it may run alone (ms)
 func forgottenKey(queue string) string    { return ownKey(queue, "forgotten") }  // counter: jobs accepted once and gone by now
 func reservedKey(queue string) string     { return ownKey(queue, "reserved") }   // string: the worker that empties itself for suspects
+func tenantsKey(queue string) string      { return ownKey(queue, "tenants") }    // set: whose jobs were enqueued here, '-': nobody's
+func turnsKey(queue string) string        { return ownKey(queue, "turns") }      // zset: tenant whose jobs may wait their turn, by its round
+func queuedKey(queue string) string       { return ownKey(queue, "queued") }     // zset: key of a job that waits its turn by since when (ms)
 func deadKey(queue string) string         { return ownKey(queue, "dead") }       // zset: key by the time it was quarantined (ms)
 func groupsKey(queue string) string       { return ownKey(queue, "groups") }     // zset: signature by when it was last seen (ms); and the beginning of each group's own keys
 func plansKey(queue string) string        { return ownKey(queue, "plans") }      // zset: replay plan by when it was made (ms)
 func planningKey(queue string) string     { return ownKey(queue, "planning") }   // set: plans that have not ended
 func planKey(queue, id string) string     { return ownKey(queue, "plan:"+id) }   // hash: a plan; and the beginning of its two sets
 func eventsKey(queue string) string       { return ownKey(queue, "events") }     // stream of decisions
+func sealsKey(queue string) string        { return ownKey(queue, "seals") }      // stream of seals, by the ID of the decision that each seals
+func anchorKey(queue string) string       { return ownKey(queue, "anchor") }     // string: the last decision that was moved out, JSON
 func reportsKey(queue string) string      { return ownKey(queue, "reports") }    // zset: p:parent of children that have ended, by when (ms)
 func orphansKey(queue string) string      { return ownKey(queue, "orphans") }    // zset: key of a cancelled job with children, by when (ms)
 func holdsKey(queue string) string        { return ownKey(queue, "holds") }      // hash: reasons why the queue is paused
@@ -63,6 +68,10 @@ func lanesKey(queue string) string        { return ownKey(queue, "lanes") }     
 func laneKey(queue, lane string) string   { return ownKey(queue, "lane:"+lane) } // zset: key by since when it waits (ms)
 func letKey(queue string) string          { return ownKey(queue, "let") }        // string: pass for one job of a queue that is paused for a dependency
 func ownerKey(queue, owner string) string { return ownKey(queue, "own:"+owner) } // hash: key to token
+
+// turnKey is a list of the jobs of a tenant that wait their turn, in order: '<pause
+// number> <since ms> <key>', as in p:wait.
+func turnKey(queue, tenant string) string { return ownKey(queue, "turn:"+tenant) }
 
 // decidedKey is a string of one decision: what its script answered, for ten minutes.
 func decidedKey(queue, nonce string) string { return ownKey(queue, "decided:"+nonce) }
@@ -72,7 +81,12 @@ const (
 	kindsKey  = "perdure:kinds"  // hash: kind to what workers say of it
 	censusKey = "perdure:census" // string: what the last census found, JSON
 	takerKey  = "perdure:taker"  // strings, by purpose: somebody takes the census
+
+	streamsKey = "perdure:streams" // set: streams of decisions that have been sealed, so that none is forgotten with its queue
 )
+
+// The three keys of decisions are also those of the streams that no queue has, such as
+// perdure:{@dep}:events.
 
 // Keys of the schedules. They share one hash slot, which no queue can have: a queue's
 // name has no @.

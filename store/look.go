@@ -124,6 +124,7 @@ func over(ctx context.Context) bool {
 type cursor struct {
 	Queue  string     `json:"q"`
 	State  jobs.State `json:"s"`
+	Turn   bool       `json:"t,omitempty"` // pending jobs that wait their turn
 	Offset int64      `json:"o,omitempty"` // lists
 	Score  string     `json:"c,omitempty"` // sorted sets: the last entry seen
 	Member string     `json:"m,omitempty"`
@@ -231,6 +232,9 @@ func (s *Store) places(ctx context.Context, q jobs.Query) (places []cursor, at c
 	}
 	for _, queue := range queues {
 		for _, state := range states {
+			if state == jobs.StatePending {
+				places = append(places, cursor{Queue: queue, State: state, Turn: true}) // these go first
+			}
 			places = append(places, cursor{Queue: queue, State: state})
 		}
 	}
@@ -244,7 +248,7 @@ func (s *Store) places(ctx context.Context, q jobs.Query) (places []cursor, at c
 		return nil, at, err
 	}
 	for i, place := range places {
-		if place.Queue == at.Queue && place.State == at.State {
+		if place.Queue == at.Queue && place.State == at.State && place.Turn == at.Turn {
 			return places[i:], at, nil
 		}
 	}
@@ -291,6 +295,9 @@ type listed struct {
 // them, so a page of pending jobs may repeat or miss some; sets do not.
 func (s *Store) scan(ctx context.Context, at cursor, limit int) ([]listed, error) {
 	name, isList := stateKey(at.Queue, at.State)
+	if at.Turn {
+		name, isList = queuedKey(at.Queue), false
+	}
 	var found []listed
 	if isList {
 		// The head of the queue is the list's right end.

@@ -31,7 +31,7 @@ func (m *machine) read() seen {
 	for _, name := range []string{"scheduled", "retry", "archived", "completed", "lease"} {
 		sets[name] = pipe.ZRange(f.ctx, asynqKey("q", name), 0, -1)
 	}
-	for _, name := range []string{"parked", "dead", "suspects"} {
+	for _, name := range []string{"parked", "dead", "suspects", "queued"} {
 		sets[name] = pipe.ZRange(f.ctx, ownKey("q", name), 0, -1)
 	}
 	sets["group"] = pipe.ZRange(f.ctx, groupKeysKey("q", sigK), 0, -1)
@@ -70,11 +70,12 @@ func (m *machine) check(t *rapid.T) {
 		}
 	}
 	running := m.in(jobs.StateRunning)
-	expect("pending", s.lists["pending"], m.in(jobs.StatePending))
+	turns := m.checkTurns(t, s)
+	expect("pending", append(turns, s.lists["pending"]...), m.in(jobs.StatePending))
 	expect("active", s.lists["active"], running)
 	expect("lease", s.sets["lease"], running)
 	expect("scheduled", s.sets["scheduled"], m.in(jobs.StateScheduled))
-	expect("retry", s.sets["retry"], m.in(jobs.StateRetrying, jobs.StatePaused))
+	expect("retry", s.sets["retry"], slices.Sorted(slices.Values(append(turns, m.in(jobs.StateRetrying, jobs.StatePaused)...))))
 	expect("parked", s.sets["parked"], m.in(jobs.StatePaused))
 	expect("archived", s.sets["archived"], m.in(jobs.StateQuarantined))
 	expect("dead", s.sets["dead"], m.in(jobs.StateQuarantined))
@@ -105,6 +106,7 @@ func (m *machine) check(t *rapid.T) {
 	for _, key := range machineKeys {
 		m.checkHash(t, key, s.hashes[key])
 	}
+	m.checkEvents(t, s)
 	if s.events != int64(m.decisions) || !maps.Equal(s.total, m.total) {
 		t.Fatalf("%d decisions and %v, want %d and %v", s.events, s.total, m.decisions, m.total)
 	}
@@ -124,8 +126,8 @@ func (m *machine) checkHash(t *rapid.T, key string, h hash) {
 		i.CancelAsked != j.asked || (h["p:hold"] != "") != j.halt || i.PauseAsked != (j.halt && !j.halted) || i.Incarnation != j.incarnation || len(i.Failures) != min(j.failures, keptFailures+1) {
 		t.Fatalf("%s is %+v, want %+v", key, i, j)
 	}
-	if (h["p:tok"] != "") != (j.held != nil) || (h["p:dead"] != "") != (j.state == jobs.StateQuarantined) || (h["p:sig"] != "") != (j.state == jobs.StateQuarantined) || (h["p:wait"] != "") != (j.state == jobs.StatePaused) ||
-		(h["p:exp"] != "") != (j.state == jobs.StateCompleted || j.state == jobs.StateCancelled) || (h["p:due"] != "") != (j.state == jobs.StateRetrying || j.state == jobs.StatePaused) {
+	if (h["p:tok"] != "") != (j.held != nil) || (h["p:dead"] != "") != (j.state == jobs.StateQuarantined) || (h["p:sig"] != "") != (j.state == jobs.StateQuarantined) || (h["p:wait"] != "" && !j.mayWait(h)) != (j.state == jobs.StatePaused) ||
+		(h["p:exp"] != "") != (j.state == jobs.StateCompleted || j.state == jobs.StateCancelled) || (h["p:due"] != "" && !j.mayWait(h)) != (j.state == jobs.StateRetrying || j.state == jobs.StatePaused) {
 		t.Fatalf("%s, which is %s, has %v", key, j.state, h)
 	}
 	if j.held != nil && h["p:tok"] != j.held.Token || h["p:ltok"] != j.last || h["p:blame"] != j.blamed() {

@@ -69,6 +69,8 @@ type machine struct {
 	tokens    map[string]bool
 	paused    bool
 	decisions int
+	last      delivery.Link     // the last decision that was checked
+	was       map[string]string // each job's state at the last check
 	plan      *modelPlan
 	plans     int            // made
 	total     map[string]int // processed, failed
@@ -170,6 +172,9 @@ func (m *machine) enqueue(t *rapid.T) {
 	state := jobs.StatePending
 	if delayed {
 		options, state = append(options, jobs.Delay(time.Hour)), jobs.StateScheduled
+	}
+	if tenant := rapid.SampledFrom([]string{"", "acme", "zeta"}).Draw(t, "tenant"); tenant != "" {
+		options = append(options, jobs.Tenant(tenant))
 	}
 	var h jobs.Handle
 	_, err := m.through(t, asynqScript, func() (err error) {
@@ -839,10 +844,12 @@ func (m *machine) announce(t *rapid.T) {
 func (m *machine) reset(t *rapid.T) {
 	m.hook.Forget()
 	m.f.rdb.FlushDB(m.f.ctx)
+	m.f.tenants.Clear()
 	want(t, "register", m.f.Register(m.f.ctx, "q"), nil)
 	m.jobs, m.tokens, m.total = map[string]*modelJob{}, map[string]bool{}, map[string]int{"processed": 0, "failed": 0}
 	m.kids = map[string]*modelKid{}
 	m.old, m.owners, m.paused, m.decisions, m.plan, m.plans = nil, []*modelOwner{{id: "o"}}, false, 0, nil, 0
+	m.last, m.was = delivery.Link{}, nil
 }
 
 func (m *machine) actions() map[string]func(*rapid.T) {
@@ -853,6 +860,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"stale": m.stale, "stale again": m.stale, "fenced": m.fenced, "isolate": m.isolate, "absolve": m.absolve,
 		"spawn": m.spawn, "spawn again": m.spawn, "park for children": m.parkForKids, "child ends": m.kidEnds, "report": m.relayReports, "orphans": m.relayOrphans,
 		"await": m.await, "signal": m.send, "undid": m.undid, "undid again": m.undid, "holdings": m.holdings, "beat": m.beat, "silent": m.fallSilent, "reclaim": m.reclaim, "crash": m.crash, "crash again": m.crash,
+		"sort": m.sort, "wait is over": m.turnIsDue, "run now": m.runTurnNow,
 		"promote": m.promote, "expire": m.expire, "announce": m.announce,
 		"cancel": m.cancel, "pause": m.pause, "resume": m.resume, "replay": m.replay, "replay edited": m.replayEdited, "erase": m.erase, "plan": m.planReplay, "plan again": m.planReplay, "discard": m.discard, "hold": m.hold,
 	}

@@ -33,15 +33,15 @@ func (s *Store) QueueInfo(ctx context.Context, queue string) (QueueInfo, error) 
 	pending, running := pipe.LLen(ctx, pendingKey(queue)), pipe.LLen(ctx, activeKey(queue))
 	scheduled, retry := pipe.ZCard(ctx, scheduledKey(queue)), pipe.ZCard(ctx, retryKey(queue))
 	parked, archived := pipe.ZCard(ctx, parkedKey(queue)), pipe.ZCard(ctx, archivedKey(queue))
-	ended := pipe.ZCard(ctx, completedKey(queue))
+	ended, queued := pipe.ZCard(ctx, completedKey(queue)), pipe.ZCard(ctx, queuedKey(queue))
 	paused, holds := pipe.Exists(ctx, pausedKey(queue)), pipe.HGetAll(ctx, holdsKey(queue))
 	processed, failed := pipe.Get(ctx, processedKey(queue)), pipe.Get(ctx, failedKey(queue))
 	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
 		return QueueInfo{}, fmt.Errorf("queue %s: %w", queue, unreachable(err))
 	}
 	info := QueueInfo{
-		Queue: queue, Paused: paused.Val() == 1, Pending: pending.Val(), Running: running.Val(), Scheduled: scheduled.Val(),
-		Retrying: max(retry.Val()-parked.Val(), 0), Parked: parked.Val(), Quarantined: archived.Val(), Ended: ended.Val(),
+		Queue: queue, Paused: paused.Val() == 1, Pending: pending.Val() + queued.Val(), Running: running.Val(), Scheduled: scheduled.Val(),
+		Retrying: max(retry.Val()-parked.Val()-queued.Val(), 0), Parked: parked.Val(), Quarantined: archived.Val(), Ended: ended.Val(),
 	}
 	info.Processed, _ = processed.Int64()
 	info.Failed, _ = failed.Int64()
@@ -63,6 +63,8 @@ type Event struct {
 	Key    string    `json:"key,omitempty"`
 	Actor  string    `json:"actor"`
 	Reason string    `json:"reason"`
+	Before string    `json:"before,omitempty"` // what it was about was so
+	After  string    `json:"after,omitempty"`  // and is so since
 }
 
 // Events returns the last decisions of a queue, newest first, at most 500.
@@ -82,6 +84,7 @@ func (s *Store) readEvents(ctx context.Context, key, queue string, limit int) ([
 		events = append(events, Event{
 			ID: entry.ID, At: time.UnixMilli(ms).UTC(), Queue: queue, What: text(entry.Values["what"]),
 			Key: text(entry.Values["key"]), Actor: text(entry.Values["actor"]), Reason: text(entry.Values["reason"]),
+			Before: text(entry.Values["before"]), After: text(entry.Values["after"]),
 		})
 	}
 	return events, nil
@@ -130,7 +133,8 @@ func (s *Store) Drop(ctx context.Context, queue string) error {
 		}
 	}
 	s.known.Delete(queue)
-	return unreachable(s.rdb.SRem(ctx, queuesKey, queue).Err())
+	s.tenants.Delete(queue)
+	return unreachable(errors.Join(s.rdb.SRem(ctx, queuesKey, queue).Err(), s.rdb.SRem(ctx, streamsKey, queue).Err()))
 }
 
 // Forget removes what is kept of an owner that was declared dead, so that nothing

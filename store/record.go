@@ -31,7 +31,7 @@ import (
 //	p:blame  '<0|1 alone> <token>' of the last crash, so that it can be taken back
 //	p:waits  pauses in a row
 //	p:pn     pause number
-//	p:wait   what a paused job waits for: '<pause number> <since ms> <type> <name>', and the kind after it when it waits in a lane
+//	p:wait   what a paused job waits for: '<pause number> <since ms> <type> <name>'; type 'turn': it is pending, and waits its turn; and the kind follows when it waits in a lane
 //	p:pass   with which it was sent back from a lane, for the next execution: '<since ms> <issued ms> <pass|probe> <turn> <id> <name>'
 //	p:due    when a retrying or paused job is due, ms
 //	p:ver    the kind's version, pinned
@@ -151,6 +151,9 @@ func (h hash) state() jobs.State {
 	case "archived":
 		return jobs.StateQuarantined
 	case "retry":
+		if h.queued() {
+			return jobs.StatePending
+		}
 		if h["p:wait"] != "" {
 			return jobs.StatePaused
 		}

@@ -285,9 +285,16 @@ func (s *Store) ScheduleEvents(ctx context.Context, limit int) ([]Event, error) 
 }
 
 // ForgetSchedules removes all schedules and the record of them, for drills on a Redis
-// where there were none before.
+// where there were none before. Decisions that were sealed meanwhile stay on record.
 func (s *Store) ForgetSchedules(ctx context.Context) error {
-	err := s.scanKeys(ctx, cronKey("*"), func(keys []string) error {
+	sealed, err := s.rdb.Exists(ctx, sealsKey(delivery.Schedules)).Result()
+	if err != nil {
+		return fmt.Errorf("forget schedules: %w", unreachable(err))
+	}
+	err = s.scanKeys(ctx, cronKey("*"), func(keys []string) error {
+		keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool {
+			return sealed == 1 && slices.Contains([]string{scheduleEventsKey, sealsKey(delivery.Schedules), anchorKey(delivery.Schedules)}, key)
+		})
 		if len(keys) == 0 {
 			return nil
 		}

@@ -20,14 +20,14 @@ note 1
 rest 1 pause
 +perdure:{@cron}:decided:<nonce> ttl=set
 +perdure:{@cron}:decided:<nonce>=1
-+perdure:{@cron}:events 1=pause schedule s by ada: because
++perdure:{@cron}:events 1=pause schedule s by ada: because (active -> paused)
 +perdure:{@cron}:s:s paused={"actor":"ada"}
 ~perdure:{@cron}:changes=2
 
 rest 1 resume
 +perdure:{@cron}:decided:<nonce> ttl=set
 +perdure:{@cron}:decided:<nonce>=1
-+perdure:{@cron}:events 2=resume schedule s by ada: because
++perdure:{@cron}:events 2=resume schedule s by ada: because (paused -> active)
 +perdure:{@cron}:s:s resumed=<time>
 -perdure:{@cron}:s:s paused
 ~perdure:{@cron}:changes=3
@@ -36,7 +36,7 @@ schedule 1
 +perdure:{@cron}:changes=1
 +perdure:{@cron}:decided:<nonce> ttl=set
 +perdure:{@cron}:decided:<nonce>=1
-+perdure:{@cron}:events 0=add schedule s by ada: because
++perdure:{@cron}:events 0=add schedule s by ada: because ( -> revision 1, timing ["* * * * *","","","","0s"])
 +perdure:{@cron}:names=s
 +perdure:{@cron}:s:s def={"name":"s","when":"* * * * *","kind":"kind.a"}
 +perdure:{@cron}:s:s last=<time>
@@ -47,7 +47,7 @@ schedule 1
 schedule 2 other timing
 +perdure:{@cron}:decided:<nonce> ttl=set
 +perdure:{@cron}:decided:<nonce>=2
-+perdure:{@cron}:events 1=change schedule s by ada: because
++perdure:{@cron}:events 1=change schedule s by ada: because (revision 1, timing ["* * * * *","","","","0s"] -> revision 2, timing ["@hourly","","","","0s"])
 +perdure:{@cron}:ticks:s 0=changed <nil> by <nil>: because
 ~perdure:{@cron}:changes=2
 ~perdure:{@cron}:s:s def={"name":"s","when":"@hourly","kind":"kind.a"}
@@ -58,7 +58,7 @@ schedule 2 other timing
 schedule 2 same timing
 +perdure:{@cron}:decided:<nonce> ttl=set
 +perdure:{@cron}:decided:<nonce>=2
-+perdure:{@cron}:events 1=change schedule s by ada: because
++perdure:{@cron}:events 1=change schedule s by ada: because (revision 1, timing ["* * * * *","","","","0s"] -> revision 2, timing ["* * * * *","","","","0s"])
 ~perdure:{@cron}:changes=2
 ~perdure:{@cron}:s:s def={"name":"s","when":"* * * * *","kind":"kind.a","queue":"p"}
 ~perdure:{@cron}:s:s rev=2
@@ -66,7 +66,7 @@ schedule 2 same timing
 schedule 2 taken over by code
 +perdure:{@cron}:decided:<nonce> ttl=set
 +perdure:{@cron}:decided:<nonce>=2
-+perdure:{@cron}:events 1=change schedule s by ada: because
++perdure:{@cron}:events 1=change schedule s by ada: because (revision 1, timing ["* * * * *","","","","0s"] -> revision 2, timing ["* * * * *","","","","0s"])
 ~perdure:{@cron}:changes=2
 ~perdure:{@cron}:s:s origin=code
 ~perdure:{@cron}:s:s rev=2
@@ -118,7 +118,7 @@ ticked 1 without a run
 trigger 1
 +perdure:{@cron}:decided:<nonce> ttl=set
 +perdure:{@cron}:decided:<nonce>=1
-+perdure:{@cron}:events 1=trigger schedule s by ada: because
++perdure:{@cron}:events 1=trigger schedule s by ada: because (no tick open -> a tick open)
 +perdure:{@cron}:s:s open=open
 +perdure:{@cron}:s:s triggered=<time>
 ~perdure:{@cron}:changes=2
@@ -126,7 +126,7 @@ trigger 1
 unschedule 1
 +perdure:{@cron}:decided:<nonce> ttl=set
 +perdure:{@cron}:decided:<nonce>=1
-+perdure:{@cron}:events 1=remove schedule s by ada: because
++perdure:{@cron}:events 1=remove schedule s by ada: because (revision 1, timing ["* * * * *","","","","0s"] -> gone)
 -perdure:{@cron}:names
 -perdure:{@cron}:s:s def
 -perdure:{@cron}:s:s last
@@ -140,7 +140,7 @@ unschedule 1
 unschedule 1 resting
 +perdure:{@cron}:decided:<nonce> ttl=set
 +perdure:{@cron}:decided:<nonce>=1
-+perdure:{@cron}:events 1=remove schedule s by ada: because
++perdure:{@cron}:events 1=remove schedule s by ada: because (revision 1, timing ["* * * * *","","","","0s"] -> gone)
 -perdure:{@cron}:names
 -perdure:{@cron}:s:s def
 -perdure:{@cron}:s:s last

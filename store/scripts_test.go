@@ -93,6 +93,7 @@ func cancelCode(f *fixture, message string) any {
 	code, err := f.runCode(f.ctx, "cancel", []string{
 		taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), completedKey("q"), parkedKey("q"), eventsKey("q"),
 		lockOf("q", "k", m), deadKey("q"), decidedKey("q", rand.Text()), reportsKey("q"), orphansKey("q"), groupsKey("q"),
+		queuedKey("q"),
 	}, "k", message, message, 600, "ada", "because")
 	f.ok(err)
 	return code
@@ -180,10 +181,16 @@ func decideJob(script string, keys ...string) func(f *fixture, _ any) any {
 	}
 }
 
-var (
-	suspend = decideJob("suspend", taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), parkedKey("q"), eventsKey("q"), suspectsKey("q"))
-	resume  = decideJob("resume", taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), parkedKey("q"), eventsKey("q"))
-)
+var resume = decideJob("resume", taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), parkedKey("q"), eventsKey("q"))
+
+func suspend(f *fixture, _ any) any {
+	code, err := f.runCode(f.ctx, "suspend", []string{
+		taskKey("q", "k"), pendingKey("q"), scheduledKey("q"), retryKey("q"), parkedKey("q"), eventsKey("q"), suspectsKey("q"),
+		decidedKey("q", rand.Text()), queuedKey("q"),
+	}, "k", "ada", "because")
+	f.ok(err)
+	return code
+}
 
 func pauseCases() []scriptCase {
 	later := func(f *fixture) any { f.enqueue("k", jobs.Delay(time.Hour)); return nil }
@@ -292,7 +299,7 @@ func otherCases() []scriptCase {
 }
 
 func allCases() []scriptCase {
-	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), undoCases(), childCases(), scheduleCases(), deadCases())
+	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), undoCases(), childCases(), scheduleCases(), deadCases(), sealCases(), turnCases())
 }
 
 // TestScripts runs each script into each of its answers, and compares the whole
@@ -330,7 +337,7 @@ func answer(reply any) int64 {
 }
 
 func changesWanted(name string) string {
-	for _, block := range strings.Split(strings.Join([]string{scriptChanges, childChanges, scheduleChanges}, "\n\n"), "\n\n") {
+	for _, block := range strings.Split(strings.Join([]string{scriptChanges, childChanges, scheduleChanges, sealChanges, turnChanges}, "\n\n"), "\n\n") {
 		if block = strings.TrimSpace(block); strings.SplitN(block, "\n", 2)[0] == name {
 			return block
 		}

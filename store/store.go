@@ -36,6 +36,7 @@ type Store struct {
 	asynq    *asynq.Client
 	offset   atomic.Int64 // Redis' clock less ours, in ns, as last seen
 	known    sync.Map     // queues registered in asynq:queues by this process
+	tenants  sync.Map     // queue to a *sync.Map of the tenants registered there by this process
 	calls    atomic.Int64 // claims made, for tokens
 	close    func() error
 }
@@ -118,6 +119,7 @@ func (s *Store) register(ctx context.Context, queue string) error {
 func (s *Store) Register(ctx context.Context, queues ...string) error {
 	for _, queue := range queues {
 		s.known.Delete(queue)
+		s.tenants.Delete(queue)
 		if err := s.register(ctx, queue); err != nil {
 			return err
 		}

@@ -17,13 +17,14 @@ func (s *Store) Tallies(ctx context.Context) ([]delivery.Tally, error) {
 	if err != nil || len(queues) == 0 {
 		return nil, err
 	}
-	type counts struct{ pending, running, scheduled, retry, parked, archived, ended *redis.IntCmd }
+	type counts struct{ pending, running, scheduled, retry, parked, archived, ended, queued *redis.IntCmd }
 	pipe := s.rdb.Pipeline()
 	counted, forgotten := make([]counts, len(queues)), make([]*redis.StringCmd, len(queues))
 	for i, q := range queues {
 		counted[i] = counts{
 			pipe.LLen(ctx, pendingKey(q)), pipe.LLen(ctx, activeKey(q)), pipe.ZCard(ctx, scheduledKey(q)), pipe.ZCard(ctx, retryKey(q)),
 			pipe.ZCard(ctx, parkedKey(q)), pipe.ZCard(ctx, archivedKey(q)), pipe.ZCard(ctx, completedKey(q)),
+			pipe.ZCard(ctx, queuedKey(q)),
 		}
 		forgotten[i] = pipe.Get(ctx, forgottenKey(q))
 	}
@@ -33,8 +34,8 @@ func (s *Store) Tallies(ctx context.Context) ([]delivery.Tally, error) {
 	tallies := make([]delivery.Tally, len(queues))
 	for i, c := range counted {
 		t := delivery.Tally{Queue: queues[i], States: map[jobs.State]int64{
-			jobs.StatePending: c.pending.Val(), jobs.StateRunning: c.running.Val(), jobs.StateScheduled: c.scheduled.Val(),
-			jobs.StateRetrying: max(c.retry.Val()-c.parked.Val(), 0), jobs.StatePaused: c.parked.Val(),
+			jobs.StatePending: c.pending.Val() + c.queued.Val(), jobs.StateRunning: c.running.Val(), jobs.StateScheduled: c.scheduled.Val(),
+			jobs.StateRetrying: max(c.retry.Val()-c.parked.Val()-c.queued.Val(), 0), jobs.StatePaused: c.parked.Val(),
 			jobs.StateQuarantined: c.archived.Val(), jobs.StateCompleted: c.ended.Val(),
 		}}
 		t.Accepted, _ = forgotten[i].Int64()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -43,7 +44,7 @@ func (s *Store) FireTick(ctx context.Context, series string, at time.Time, job j
 	if err := job.Err(); err != nil {
 		return false, fmt.Errorf("fire %s: %w", job.Key, err)
 	}
-	if err := s.register(ctx, job.Queue); err != nil {
+	if err := errors.Join(s.register(ctx, job.Queue), s.registerTenant(ctx, job.Queue, job.Tenant)); err != nil {
 		return false, fmt.Errorf("fire %s: %w", job.Key, err)
 	}
 	code, err := surely(ctx, func() (int64, error) {

@@ -14,16 +14,22 @@ import (
 // dead, and its tokens are stale in any case.
 const fenceStands = 24 * time.Hour
 
-// Promote moves up to 500 due jobs of each waiting set to the queue.
+// Promote moves up to 500 due jobs of each waiting set to the queue. Of a long queue
+// that tenants share it sorts some thousand jobs by whose turn it is, so that a job
+// behind them is reached while all workers are busy.
 func (s *Store) Promote(ctx context.Context, queue string) (delivery.Promoted, error) {
-	p := delivery.Promoted{Next: -1}
+	p, unsorted := delivery.Promoted{Next: -1}, false
 	for _, set := range []string{scheduledKey(queue), retryKey(queue)} {
-		reply, err := s.run(ctx, "promote", []string{set, pendingKey(queue), parkedKey(queue), taskKey(queue, ""), reportsKey(queue), orphansKey(queue), lanesKey(queue), holdsKey(queue)}, maxBatch)
+		reply, err := s.run(ctx, "promote", []string{
+			set, pendingKey(queue), parkedKey(queue), taskKey(queue, ""), reportsKey(queue), orphansKey(queue), queuedKey(queue),
+			tenantsKey(queue), turnsKey(queue), tokensKey(queue), pausedKey(queue), turnKey(queue, ""),
+			lanesKey(queue), holdsKey(queue),
+		}, maxBatch, maxBatch)
 		if err != nil {
 			return p, err
 		}
 		parts, _ := reply.([]any)
-		if len(parts) != 4 {
+		if len(parts) != 5 {
 			continue
 		}
 		n, _ := parts[0].(int64)
@@ -32,7 +38,15 @@ func (s *Store) Promote(ctx context.Context, queue string) (delivery.Promoted, e
 		if wait := time.Duration(ms) * time.Millisecond; ms >= 0 && (p.Next < 0 || wait < p.Next) {
 			p.Next = wait
 		}
-		p.Mail, p.Waits = parts[2] == int64(1), parts[3] == int64(1)
+		p.Mail, p.Waits = parts[2] == int64(1), parts[4] == int64(1)
+		unsorted = parts[3] == int64(1)
+	}
+	if unsorted {
+		more, err := s.sort(ctx, queue)
+		if more {
+			p.Next = 0
+		}
+		return p, err
 	}
 	return p, nil
 }

@@ -2,7 +2,9 @@ package worker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -478,5 +480,56 @@ func TestBreakerCostsNothing(t *testing.T) {
 	_, by := count.snapshot()
 	if by["admit"] != 0 || by["checkpoint"] != 50 || by["complete"] != 50 || by["vote"] > 10 {
 		t.Errorf("commands: %v", by)
+	}
+}
+
+// TestHealthCheck: where a worker can ask the service itself, no job has to find out.
+func TestHealthCheck(t *testing.T) {
+	t.Parallel()
+	payments := newService()
+	payments.answer(errRefused)
+	kind := jobs.Define[order, string]("order.pay", jobs.Needs("payments"), jobs.Describe(jobs.Dependency{
+		Name: "payments", Health: func(context.Context) error {
+			payments.mu.Lock()
+			defer payments.mu.Unlock()
+			return payments.err
+		},
+	}))
+	b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+		return jobs.Step(ctx, "charge", payments.call)
+	})}})
+	fill(t, b.store, kind, 20)
+	state(t, b.store, "payments", jobs.DependencyOpen)
+	time.Sleep(300 * time.Millisecond) // calls under way end
+	before, _ := payments.count()
+	eventually(t, "two probes are made", func() bool {
+		d, err := b.store.Dependency(t.Context(), "payments")
+		return err == nil && d.Probes >= 2
+	})
+	if failed, _ := payments.count(); failed != before {
+		t.Errorf("%d jobs were sent to find out", failed-before)
+	}
+	payments.answer(nil)
+	unharmed(t, b.store, "default", 20, payments)
+}
+
+// TestEntrySaysHowServicesStood: a quarantined job's entry says how what it needs stood.
+func TestEntrySaysHowServicesStood(t *testing.T) {
+	t.Parallel()
+	kind := jobs.Define[order, string]("order.pay")
+	b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+		_, err := jobs.Step(ctx, "charge", func(context.Context) (string, error) { return "", nil }, jobs.StepNeeds("payments"),
+			jobs.Fallback(func(context.Context, error) (string, error) { return "", jobs.Permanent(errors.New("no other way")) }))
+		return "", err
+	})}})
+	if _, err := b.store.ForceDependency(t.Context(), "payments", true, by); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	h := enqueue(t, b, kind.New("k", order{}))
+	inState(t, b.store, h.Queue, h.Key, jobs.StateQuarantined)
+	entry, err := b.store.Entry(t.Context(), h.Queue, h.Key)
+	if err != nil || !strings.HasPrefix(entry.Dependencies["payments"], "open since ") {
+		t.Errorf("%v, %v", err, entry.Dependencies)
 	}
 }

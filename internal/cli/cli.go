@@ -143,7 +143,7 @@ func (a *App) tree() *cobra.Command {
 
 // prepare takes what flags do not say from the environment, and checks it all.
 func (a *App) prepare(root, cmd *cobra.Command) error {
-	known := map[string]bool{"PERDURE_REDIS_URL": true, "PERDURE_ACCESS_TOKENS": true, "PERDURE_ISOLATED": true}
+	known := map[string]bool{"PERDURE_REDIS_URL": true, "PERDURE_ACCESS_TOKENS": true, "PERDURE_AUDIT_KEY": true, "PERDURE_AUDIT_CHECK_KEYS": true, "PERDURE_ISOLATED": true}
 	eachCommand(root, func(c *cobra.Command) {
 		c.Flags().VisitAll(func(f *pflag.Flag) { known[variable(f.Name)] = true })
 		c.PersistentFlags().VisitAll(func(f *pflag.Flag) { known[variable(f.Name)] = true })

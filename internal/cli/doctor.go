@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/perdure/perdure/audit"
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/internal/doctor"
 	"github.com/perdure/perdure/store"
@@ -32,12 +33,22 @@ func (a *App) doctorCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				keys, err := a.settings.auditKeys()
+				if err != nil {
+					return err
+				}
+				sealed, err := audit.Standings(ctx, s, "")
+				if err != nil {
+					return err
+				}
 				told := struct {
 					doctor.Report
 					Quarantine   []delivery.DeadMemory `json:"quarantine"`
+					AuditKey     bool                  `json:"audit_key"` // this process has one
+					Audit        []audit.Standing      `json:"audit"`
 					Dependencies []ailment             `json:"dependencies"`
-				}{report, memory, ailing}
-				if err := a.print(told, func() { a.diagnosis(report); a.deadMemory(memory); a.ailmentTable(ailing) }); err != nil {
+				}{report, memory, keys.Seals(), sealed, ailing}
+				if err := a.print(told, func() { a.diagnosis(report); a.deadMemory(memory); a.standings(sealed, keys); a.ailmentTable(ailing) }); err != nil {
 					return err
 				}
 				if report.Verdict == doctor.Refuse {

@@ -69,6 +69,8 @@ func (a *App) story(i jobs.Info) {
 	switch {
 	case i.WaitingOn != nil && i.WaitingOn.Type == "operator":
 		a.printf("  paused since %s by %s; it goes on when it is resumed\n", clock(i.WaitingOn.Since), oneLine(i.WaitingOn.Name, 200))
+	case i.WaitingOn != nil && i.WaitingOn.Type == "turn":
+		a.printf("  waits its turn among the tenants of the queue since %s: its own has more jobs before it\n", clock(i.WaitingOn.Since))
 	case i.WaitingOn != nil && (i.WaitingOn.Type == "dependency" || i.WaitingOn.Type == "limit"):
 		a.printf("  waits for the %s %s since %s; it resumes by itself, no attempt used\n", i.WaitingOn.Type, oneLine(i.WaitingOn.Name, 200), clock(i.WaitingOn.Since))
 	case i.WaitingOn != nil:

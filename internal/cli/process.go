@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
+	"github.com/perdure/perdure/audit"
 	"github.com/perdure/perdure/internal/doctor"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/ops"
@@ -130,6 +131,15 @@ func (a *App) addScheduler(p *process, queues ...string) error {
 		return err
 	}
 	p.add("scheduler", s.Run)
+	keys, err := a.settings.auditKeys()
+	if err != nil {
+		return err
+	}
+	sealer, err := audit.NewSealer(p.store, audit.Options{Keys: keys, Every: a.settings.AuditEvery, Log: a.log, Registerer: p.metrics})
+	if err != nil {
+		return err
+	}
+	p.add("audit", sealer.Run)
 	d := a.newDoctor(p.store, doctor.Options{Queues: queues, Log: a.log, Registerer: p.metrics, OnChange: s.CensusNow})
 	p.first = d.Start
 	p.add("doctor", d.Run)
@@ -157,8 +167,12 @@ func (a *App) addOps(p *process, handlers []jobs.Handler) error {
 	if err != nil {
 		return err
 	}
+	keys, err := a.settings.auditKeys()
+	if err != nil {
+		return err
+	}
 	api, err := ops.New(ops.Options{
-		Store: p.store, Schedules: cron.NewDesk(p.store), Handlers: handlers, Tokens: tokens, Listen: a.settings.Listen, Hosts: a.settings.Hosts,
+		Store: p.store, Schedules: cron.NewDesk(p.store), Audit: p.store, AuditKeys: keys, Handlers: handlers, Tokens: tokens, Listen: a.settings.Listen, Hosts: a.settings.Hosts,
 		Metrics: p.metrics, AsynqUI: p.store.Redis(), Log: a.log, Version: Version,
 	})
 	if err != nil {

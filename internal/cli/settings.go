@@ -14,6 +14,7 @@ import (
 	"github.com/kelseyhightower/envconfig"
 	"github.com/spf13/pflag"
 
+	"github.com/perdure/perdure/audit"
 	"github.com/perdure/perdure/internal/doctor"
 	"github.com/perdure/perdure/jobs"
 )
@@ -35,6 +36,9 @@ type settings struct {
 	AllowUnsafeRedis bool          `split_words:"true"`
 	Hosts            []string      ``
 	AccessTokens     string        `split_words:"true"`
+	AuditKey         string        `split_words:"true"` // a secret, so there is no flag for it
+	AuditCheckKeys   string        `split_words:"true"` // likewise
+	AuditEvery       time.Duration `split_words:"true" default:"1m"`
 	Actor            string        ``
 	Output           string        `default:"table"`
 	LogLevel         string        `split_words:"true" default:"info"`
@@ -140,8 +144,10 @@ func (s *settings) check() error {
 			errs = append(errs, &jobs.InvalidError{Field: "PERDURE_QUEUES", Value: fmt.Sprintf("%s=%d", queue, priority), Bound: "a priority from 1 to 100"})
 		}
 	}
+	lasting("PERDURE_AUDIT_EVERY", s.AuditEvery, time.Second, 24*time.Hour)
 	_, err := s.networks()
-	return errors.Join(append(errs, err)...)
+	_, keys := s.auditKeys()
+	return errors.Join(append(errs, err, keys)...)
 }
 
 func (s *settings) networks() ([]netip.Prefix, error) {
@@ -154,6 +160,10 @@ func (s *settings) networks() ([]netip.Prefix, error) {
 		networks = append(networks, network)
 	}
 	return networks, nil
+}
+
+func (s *settings) auditKeys() (audit.Keys, error) {
+	return audit.ParseKeys(s.AuditKey, s.AuditCheckKeys)
 }
 
 // actor is who decides, when the settings do not say: user@host.
@@ -195,6 +205,7 @@ func (s *settings) workerFlags(f *pflag.FlagSet) {
 
 func (s *settings) keeperFlags(f *pflag.FlagSet) {
 	f.DurationVar(&s.Silence, "silence", s.Silence, "how long a worker may be silent before its jobs are taken over; at least 3 beats")
+	f.DurationVar(&s.AuditEvery, "audit-every", s.AuditEvery, "between two seals of recorded decisions, 1s to 24h; PERDURE_AUDIT_KEY has the key")
 	f.StringVar(&s.Config, "config", s.Config, "file of schedules (default: perdure.yaml in this directory, when there is one)")
 	f.StringVar(&s.HealthListen, "health-listen", s.HealthListen, "address of /livez, /readyz and /metrics (default: none)")
 }

@@ -9,20 +9,25 @@ import (
 	"time"
 )
 
-// Schedules is the name of the stream of decisions about schedules, which no queue has.
-const Schedules = "@cron"
+// The names of the streams of decisions that no queue has; no queue is named so.
+const (
+	Schedules    = "@cron" // about schedules
+	Dependencies = "@dep"  // about dependencies, which all queues share
+)
 
 // Link is a recorded decision as a part of its stream's chain.
 type Link struct {
-	Stream string `json:"stream"` // a queue, or [Schedules]
+	Stream string `json:"stream"` // a queue, [Schedules] or [Dependencies]
 	ID     string `json:"id"`     // '<ms>-<n>'
 	N      int64  `json:"n"`      // from 1; 0: it was written before decisions were chained
 	What   string `json:"what"`
 	Key    string `json:"key,omitempty"`
 	Actor  string `json:"actor"`
 	Reason string `json:"reason"`
-	Prev   string `json:"prev"` // the hash of the one before; "": it is the first
-	Hash   string `json:"hash"` // hex SHA-1
+	Before string `json:"before,omitempty"` // what it was about was so; "": that does not apply
+	After  string `json:"after,omitempty"`  // and is so since
+	Prev   string `json:"prev"`             // the hash of the one before; "": it is the first
+	Hash   string `json:"hash"`             // hex SHA-1
 }
 
 // At is when it was decided, by Redis' clock.
@@ -34,11 +39,17 @@ func (l Link) At() time.Time {
 
 // Sum is the hash that the link must have.
 func (l Link) Sum() string {
-	h := sha1.New()
-	for _, part := range []string{l.Prev, l.ID, strconv.FormatInt(l.N, 10), l.What, l.Key, l.Actor, l.Reason} {
-		fmt.Fprintf(h, "%d:%s", len(part), part)
+	texts := []string{l.Prev, l.ID, number(l.N), l.What, l.Key, l.Actor, l.Reason}
+	if l.Before != "" || l.After != "" {
+		texts = append(texts, l.Before, l.After)
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	sum := sha1.Sum(parts(texts...))
+	return hex.EncodeToString(sum[:])
+}
+
+// Text is all of the link, as a seal takes it in.
+func (l Link) Text() []byte {
+	return parts(l.ID, number(l.N), l.What, l.Key, l.Actor, l.Reason, l.Before, l.After, l.Prev, l.Hash)
 }
 
 // Follows returns what is wrong with a link that comes after another, "" when nothing

@@ -34,8 +34,10 @@ var scenarios = []scenario{
 	{"recovery-ramp", "300 orders that waited for payments come back at 1, 2, 4 … 50 a second: no second sees more than 1.1 times the ramp", withCrew(3, recoveryRamp)},
 	{"relapse", "payments goes away again in the middle of the ramp: it stops, the rest stays paused, and then every order is fulfilled once", withCrew(3, relapse)},
 	{"one-bad-node", "one worker of three cannot reach payments: it holds back by itself, the breaker stays closed, the others fulfil every order", withCrew(2, oneBadNode)},
+	{"noisy-tenant", "of one queue, 5,000 orders of one tenant stand before another's: those start within 2 s", withCrew(2, noisyTenant)},
 	{"cron-ha", "three schedulers carry out a tick every second while one after the other is killed: each tick fires, and none twice", withCrew(3, cronHA)},
 	{"cron-replay", "orders that a service refused are replayed by a schedule once it is mended, from their failed step", cronReplay},
+	{"audit-tamper", "sealed decisions are edited, cut out, cut off, reordered and written anew: each is found, and what nobody has touched is not", auditTamper},
 }
 
 // finish enqueues an order and waits for its end.

@@ -24,7 +24,7 @@ end
 
 local function stop(why)
   redis.call('HSET', KEYS[1], 'state', 'stopped', 'why', why)
-  decision(KEYS[10], 'stop plan ' .. ARGV[1], '', 'perdure', why)
+  decision(KEYS[10], 'stop plan ' .. ARGV[1], '', 'perdure', why, 'running', 'stopped')
   return {'stopped', 0, 0}
 end
 
@@ -56,7 +56,7 @@ if left == 0 and out == 0 then
   redis.call('HSET', KEYS[1], 'state', 'done', 'ended', now_ms)
   redis.call('SREM', KEYS[4], ARGV[1])
   redis.call('EXPIRE', KEYS[1], plan[11] or 7776000)
-  decision(KEYS[10], 'end plan ' .. ARGV[1], '', 'perdure', 'each of its entries was replayed, or skipped')
+  decision(KEYS[10], 'end plan ' .. ARGV[1], '', 'perdure', 'each of its entries was replayed, or skipped', 'running', 'done')
   return {'done', 0, 0}
 end
 if stage ~= 'all' and sent >= tonumber(stage) and out == 0 then
@@ -78,7 +78,7 @@ for i = 1, #entries, 2 do
   if not had[1] or had[2] ~= 'archived' or had[3] or tonumber(redis.call('ZSCORE', KEYS[8], key) or 0) ~= tonumber(at) then
     skipped = skipped + 1
   else
-    decision(KEYS[10], 'replay', key, 'plan ' .. ARGV[1], plan[8])
+    decision(KEYS[10], 'replay', key, 'plan ' .. ARGV[1], plan[8], 'quarantined', 'pending')
     revived(task, key, fresh(had[1]), plan[3], KEYS[6], KEYS[7], KEYS[8], KEYS[9])
     redis.call('HSET', task, 'p:plan', mine .. (had[4] or ''))
     redis.call('ZADD', KEYS[3], now_ms, key)

@@ -4,8 +4,8 @@
 -- KEYS[9] perdure:{q}:parked      KEYS[10] perdure:{q}:dead     KEYS[11] perdure:{q}:suspects
 -- KEYS[12] perdure:{q}:own:<owner> of the token that the caller has read, or KEYS[1] when it has read none
 -- KEYS[13] perdure:{q}:events     KEYS[14] perdure:{q}:forgotten   KEYS[15] perdure:{q}:reports
--- KEYS[16] perdure:{q}:groups
--- KEYS[17] perdure:{q}:lane:<name> <kind> of what it waits for, as the caller has read it, or KEYS[1]   KEYS[18] perdure:{q}:lanes
+-- KEYS[16] perdure:{q}:groups     KEYS[17] perdure:{q}:queued
+-- KEYS[18] perdure:{q}:lane:<name> <kind> of what it waits for, as the caller has read it, or KEYS[1]   KEYS[19] perdure:{q}:lanes
 -- ARGV[1] key   ARGV[2] the token that the caller has read, or ''   ARGV[3] entry of a job that others have archived
 -- ARGV[4] lease in seconds   ARGV[5] signature of its entry   ARGV[6] what its group is about   ARGV[7] the kind's version, 0: not known
 -- ARGV[8] the lane that the caller has read, '<name> <kind>', or ''
@@ -55,7 +55,8 @@ local function index(name, belongs)
 end
 
 if not had[1] then
-  local indexed = redis.call('ZREM', KEYS[9], key) + redis.call('ZREM', KEYS[10], key) + redis.call('ZREM', KEYS[11], key)
+  local indexed = redis.call('ZREM', KEYS[9], key) + redis.call('ZREM', KEYS[10], key) + redis.call('ZREM', KEYS[11], key) +
+    redis.call('ZREM', KEYS[17], key)
   if redis.call('ZREM', KEYS[8], key) == 1 then wrong[#wrong + 1] = 'lease' end
   only('')
   if ARGV[2] ~= '' then redis.call('HDEL', KEYS[12], key) end
@@ -63,7 +64,7 @@ if not had[1] then
   if n + indexed > 0 then
     wrong[#wrong + 1] = 'gone'
     redis.call('INCR', KEYS[14])
-    decision(KEYS[13], 'deleted elsewhere', key, 'census', 'it was deleted outside perdure, or lost by a fail-over')
+    decision(KEYS[13], 'deleted elsewhere', key, 'census', 'it was deleted outside perdure, or lost by a fail-over', 'there', 'gone')
   end
   return wrong
 end
@@ -127,7 +128,7 @@ if place ~= 'pending' then
     wrong[#wrong + 1] = 'archived elsewhere'
     redis.call('HSET', KEYS[1], 'p:dead', ARGV[3])
     report(KEYS[15], had[9])
-    decision(KEYS[13], 'quarantine', key, 'asynq', 'archived with asynq\'s tools')
+    decision(KEYS[13], 'quarantine', key, 'asynq', 'archived with asynq\'s tools', 'not quarantined', 'quarantined')
   end
   local waits = place == 'retry' and had[5] and true or false
   index(KEYS[10], place == 'archived')
@@ -139,11 +140,13 @@ if place ~= 'pending' then
     wrong[#wrong + 1] = 'group'
     ungrouped(KEYS[1], key, KEYS[10], KEYS[16])
   end
-  index(KEYS[9], waits)
+  local turn = waits and turn_of(had[5]) and true or false
+  index(KEYS[9], waits and not turn)
+  index(KEYS[17], turn)
   local since, lane = string.match(waits and had[5] or '', '^%d+ (%d+) %a+ (.*)$')
-  if ARGV[8] ~= '' and lane == ARGV[8] and redis.call('ZADD', KEYS[17], 'NX', since, key) == 1 then
+  if ARGV[8] ~= '' and lane == ARGV[8] and redis.call('ZADD', KEYS[18], 'NX', since, key) == 1 then
     wrong[#wrong + 1] = 'index'
-    redis.call('SADD', KEYS[18], ARGV[8])
+    redis.call('SADD', KEYS[19], ARGV[8])
   end
   index(KEYS[11], waits and string.match(had[5], '^%d+ %d+ isolation ') and true or false)
 end

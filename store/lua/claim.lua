@@ -1,16 +1,20 @@
--- claim: take up to n jobs from a queue for an owner; message and record come back in the same round trip.
+-- claim: take up to n jobs from a queue for an owner; message and record come back in the same round trip. Of a queue that
+-- tenants share, jobs are taken in turn, one of each tenant, and those that stand before others' wait their turn.
 -- KEYS[1] asynq:{q}:pending          KEYS[2] asynq:{q}:paused         KEYS[3] asynq:{q}:active
 -- KEYS[4] asynq:{q}:lease            KEYS[5] asynq:{q}:completed      KEYS[6] perdure:{q}:tokens
 -- KEYS[7] perdure:{q}:own:<owner>    KEYS[8] perdure:{q}:parked       KEYS[9] perdure:{q}:dead
 -- KEYS[10] perdure:{q}:events        KEYS[11] asynq:{q}:t: (the prefix: which jobs are met is only known here)
 -- KEYS[12] asynq:{q}:retry           KEYS[13] perdure:{q}:suspects     KEYS[14] perdure:{q}:groups
--- KEYS[15] asynq:{q}:archived        KEYS[16] perdure:{q}:holds        KEYS[17] perdure:{q}:let
--- ARGV[1] owner   ARGV[2] the owner's sequence number of this call   ARGV[3] most jobs to take   ARGV[4] lease in seconds
--- Returns {now in ms, status, dropped, suspects, job, job, …}: status 'ok', 'empty' (took fewer than asked), 'paused' or
--- 'fenced' (the owner was declared dead; nothing was taken). dropped counts entries that stood for no claimable
+-- KEYS[15] asynq:{q}:archived        KEYS[16] perdure:{q}:tenants      KEYS[17] perdure:{q}:turns
+-- KEYS[18] perdure:{q}:turn: (the prefix: which tenants are met is only known here)   KEYS[19] perdure:{q}:queued
+-- KEYS[20] perdure:{q}:holds          KEYS[21] perdure:{q}:let
+-- ARGV[1] owner   ARGV[2] the owner's sequence number of this call   ARGV[3] most jobs to take; 0: none, a long queue that
+-- tenants share is sorted   ARGV[4] lease in seconds   ARGV[5] how much of a shared queue is looked at, in jobs
+-- Returns {now in ms, status, dropped, suspects, job, job, …}: status 'ok', 'empty' (took fewer than asked, or has sorted
+-- all), 'paused' or 'fenced' (the owner was declared dead; nothing was taken). dropped counts entries that stood for no claimable
 -- job; suspects counts jobs that were parked to be run by `isolate`: two workers have died while they ran and no step was
 -- recorded between, or a process that ran nothing else has. A job is {key, token, pending since (ns) or '', field, value, …}: its hash as it now is.
--- A queue that is paused for nothing but dependencies lets one job through when there is a pass for it at KEYS[17]: it finds out
+-- A queue that is paused for nothing but dependencies lets one job through when there is a pass for it at KEYS[21]: it finds out
 -- whether one of them is back.
 -- A reply that is lost leaves jobs owned and unknown: the owner finds them by `holdings` and hands them back.
 local now, now_ms = clock()
@@ -20,15 +24,25 @@ local function replayed(task, key)
   ungrouped(task, key, KEYS[9], KEYS[14])
   redis.call('HDEL', task, 'p:dead', 'p:att', 'p:icr', 'p:plan')
   renewed(task)
-  decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job')
+  decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job', 'quarantined', 'pending')
+end
+
+-- waited ends that a job waits its turn, and returns its message without the word of it.
+local function waited(task, key, msg, tenant)
+  msg = unshown(msg, turn_text(tenant))
+  redis.call('ZREM', KEYS[19], key)
+  redis.call('HSET', task, 'msg', msg)
+  redis.call('HDEL', task, 'p:wait', 'p:due')
+  return msg
 end
 
 if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced', 0, 0} end
+
 -- let_through returns the pass for one job of a paused queue, or nothing.
 local function let_through()
-  local pass = redis.call('GET', KEYS[17])
+  local pass = redis.call('GET', KEYS[21])
   if not pass then return nil end
-  local holds = redis.call('HKEYS', KEYS[16])
+  local holds = redis.call('HKEYS', KEYS[20])
   for _, hold in ipairs(holds) do
     if string.sub(hold, 1, 11) ~= 'dependency:' then return nil end
   end
@@ -41,8 +55,165 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
   if not pass then return {now_ms, 'paused', 0, 0} end
 end
 
-local reply, taken, dropped, parked, kept, most = {now_ms, 'ok', 0, 0}, 0, 0, 0, 0, tonumber(ARGV[3])
+local reply, taken, dropped, parked, kept, most, gone = {now_ms, 'ok', 0, 0}, 0, 0, 0, 0, tonumber(ARGV[3]), 0
 if pass then most = math.min(most, 1) end
+-- Of a queue that tenants share, those that stand in the queue are looked at, up to a bound, and sorted: each tenant has a
+-- list of the jobs that wait their turn, in order, and stands in KEYS[17] by its round. Whose round is the lowest is next,
+-- and has a higher one then. Those whose turn it is are put to the head of the queue, to be taken from there as of any
+-- other queue; the others wait. A job that waits is in asynq's retry set alone, and an entry of a tenant's list counts for
+-- nothing when its job does not wait for it any more.
+-- The last of what would wait stays in the queue: while jobs wait it is not empty, so whoever looks for work finds some.
+local bound, sorts = tonumber(ARGV[5]), ARGV[3] == '0'
+if redis.call('SCARD', KEYS[16]) >= 2 and (redis.call('EXISTS', KEYS[17]) == 1 or redis.call('LLEN', KEYS[1]) > (sorts and bound or most)) then
+  local lines, tenants, ahead, mine, wanted, popped, sorted, seen = {}, {}, {}, {}, most, 0, 0, {}
+
+  -- line returns what a tenant has among the jobs looked at: first are those that go before what waits of it already.
+  local function line(tenant)
+    if not lines[tenant] then
+      lines[tenant] = {first = {}, last = {}, at = {first = 1, last = 1}}
+      tenants[#tenants + 1] = tenant
+    end
+    return lines[tenant]
+  end
+
+  -- meet takes jobs off the queue and puts each into its line. What people have asked for goes first of all, and so does
+  -- what is not to run, and what a dependency has sent back.
+  local function meet()
+    local heads = redis.call('LRANGE', KEYS[1], -bound, -1)
+    local looked, bytes = 0, 0
+    for i = #heads, 1, -1 do
+      if bytes > 4194304 or #ahead == 90 then break end
+      looked = looked + 1
+      local key = heads[i]
+      local had = redis.pcall('HMGET', KEYS[11] .. key, 'msg', 'p:tok', 'p:exp', 'p:dead', 'p:wait', 'p:run', 'p:hold', 'pending_since',
+        'p:undo', 'p:row', 'p:icr', 'p:erased', 'p:pn', 'p:pass')
+      local turn = turn_of(had[5])
+      local aside = had[3] or had[4] and had[12] or had[7] and not had[5] or had[11] or tonumber(had[10] or 0) >= 2
+      if not had[1] or had[2] or seen[key] then
+        gone = gone + 1
+      elseif aside or had[4] or had[14] or had[5] and not turn then
+        ahead[#ahead + 1] = key
+        if not aside then wanted = wanted - 1 end
+      else
+        local early = turn or had[9] or had[6] and not had[8] -- it has waited, or was sent back: to undo, or by a worker
+        local own = line(turn or tenant_of(had[1]))[early and 'first' or 'last']
+        own[#own + 1] = {key = key, msg = had[1], pn = had[13], number = looked}
+        if turn then redis.call('ZREM', KEYS[19], key) end
+      end
+      seen[key], bytes = true, bytes + #(had[1] or '')
+    end
+    if looked > 0 then redis.call('LTRIM', KEYS[1], 0, -looked - 1) end
+    local lowest = redis.call('ZRANGE', KEYS[17], 0, 0, 'WITHSCORES')[2] or 0
+    for _, tenant in ipairs(tenants) do redis.call('ZADD', KEYS[17], 'NX', lowest, tenant) end
+  end
+
+  -- met returns the next of a tenant's jobs that were looked at.
+  local function met(tenant, which)
+    local own = lines[tenant]
+    local job = own and own[which][own.at[which]]
+    if job then own.at[which] = own.at[which] + 1 end
+    return job and job.key
+  end
+
+  -- waiting takes a job off a tenant's list, from its 'LPOP' or 'RPOP' end, and off the retry set.
+  local function waiting(tenant, pop)
+    while popped < 500 do
+      local entry = redis.call(pop, KEYS[18] .. tenant)
+      if not entry then return nil end
+      popped = popped + 1
+      local since, key = string.match(entry, '^(%d+ %d+) (.*)$')
+      local had = redis.pcall('HMGET', KEYS[11] .. (key or ''), 'p:wait') -- of what is no job by now there is none
+      if had[1] and had[1] == since .. ' turn ' .. tenant and redis.call('ZREM', KEYS[12], key) == 1 then
+        redis.call('HSET', KEYS[11] .. key, 'state', 'pending')
+        return key
+      end
+    end
+  end
+
+  -- choose takes the next job of the tenant whose turn it is.
+  local function choose()
+    while popped < 500 do
+      local tenant = redis.call('ZRANGE', KEYS[17], 0, 0)[1]
+      if not tenant then return nil end
+      local key = met(tenant, 'first') or waiting(tenant, 'LPOP') or popped < 500 and met(tenant, 'last')
+      if key then
+        redis.call('ZINCRBY', KEYS[17], 1, tenant)
+        return key
+      end
+      if popped < 500 then redis.call('ZREM', KEYS[17], tenant) end
+    end
+  end
+
+  -- wait has a job wait its turn. To asynq it is a retry in a day: it looks for itself then.
+  local function wait(job, tenant, push)
+    local due, number = now_ms + 86400000, tonumber(job.pn or 0) + 1
+    local since = string.format('%d %.0f', number, now_ms)
+    redis.call('ZADD', KEYS[12], math.floor(due / 1000), job.key)
+    redis.call('ZADD', KEYS[19], now_ms, job.key)
+    redis.call('HSET', KEYS[11] .. job.key, 'msg', shown(job.msg, turn_text(tenant)), 'state', 'retry', 'p:due', due, 'p:pn', number,
+      'p:wait', since .. ' turn ' .. tenant)
+    redis.call(push, KEYS[18] .. tenant, since .. ' ' .. job.key)
+    sorted = sorted + 1
+  end
+
+  -- stays returns the one that stays in the queue when no others are there: the last of those that were looked at, so that
+  -- none of its tenant's stands behind it; where all of them go first, the first of these.
+  local function stays()
+    if redis.call('EXISTS', KEYS[1]) == 1 then return nil end
+    local last, first
+    for _, own in pairs(lines) do
+      local l, f = own.last[math.max(#own.last, own.at.last)], own.first[own.at.first]
+      if l and (not last or l.number > last.number) then last = l end
+      if f and (not first or f.number < first.number) then first = f end
+    end
+    return last or first
+  end
+
+  -- sort has those wait that were looked at and are not chosen.
+  local function sort()
+    local stay = stays()
+    if stay then redis.call('RPUSH', KEYS[1], stay.key) end
+    for _, tenant in ipairs(tenants) do
+      local own = lines[tenant]
+      for i = #own.first, own.at.first, -1 do
+        if own.first[i] ~= stay then wait(own.first[i], tenant, 'LPUSH') end
+      end
+      for i = own.at.last, #own.last do
+        if own.last[i] ~= stay then wait(own.last[i], tenant, 'RPUSH') end
+      end
+    end
+  end
+
+  -- beckon sends the last of those that wait back to a queue that is empty.
+  local function beckon()
+    while popped < 500 and redis.call('EXISTS', KEYS[1]) == 0 do
+      local tenant = redis.call('ZRANGE', KEYS[17], 0, 0)[1]
+      if not tenant then return end
+      local key = waiting(tenant, 'RPOP')
+      if key then
+        local task = KEYS[11] .. key
+        waited(task, key, redis.call('HGET', task, 'msg') or '', tenant)
+        redis.call('RPUSH', KEYS[1], key)
+      elseif popped < 500 then
+        redis.call('ZREM', KEYS[17], tenant)
+      end
+    end
+  end
+
+  if not sorts or redis.call('LLEN', KEYS[1]) > bound then meet() end
+  while #mine < wanted do
+    local key = choose()
+    if not key then break end
+    mine[#mine + 1] = key
+  end
+  sort()
+  beckon()
+  for i = #mine, 1, -1 do redis.call('RPUSH', KEYS[1], mine[i]) end
+  for i = #ahead, 1, -1 do redis.call('RPUSH', KEYS[1], ahead[i]) end
+  if sorts and (sorted == 0 or redis.call('LLEN', KEYS[1]) <= bound) then reply[2] = 'empty' end
+  if #mine < wanted and popped == 500 then most = most - wanted + #mine end -- there is more: the next call goes on
+end
+
 while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
   local heads = redis.call('LRANGE', KEYS[1], taken - most, -1) -- the head of the queue is the right end
   if #heads < most - taken then reply[2] = 'empty' end
@@ -61,13 +232,13 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
       redis.call('RPOP', KEYS[1])
       redis.call('ZADD', KEYS[5], had[3], key)
       redis.call('HSET', task, 'state', 'completed')
-      decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands')
+      decision(KEYS[10], 'run refused', key, 'asynq', 'the job has ended; its result stands', 'pending', 'ended')
       dropped = dropped + 1
     elseif had[4] and had[13] then
       redis.call('RPOP', KEYS[1])
       redis.call('ZADD', KEYS[15], now, key)
       redis.call('HSET', task, 'state', 'archived')
-      decision(KEYS[10], 'run refused', key, 'asynq', 'its payload was erased; it needs another one')
+      decision(KEYS[10], 'run refused', key, 'asynq', 'its payload was erased; it needs another one', 'pending', 'quarantined')
       dropped = dropped + 1
     elseif had[12] and not had[5] then
       -- An operator has paused it while it ran, or while it waited for something else.
@@ -78,6 +249,7 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
     elseif had[11] or tonumber(had[10] or 0) >= 2 then
       redis.call('RPOP', KEYS[1])
       if had[4] then replayed(task, key) end
+      if had[5] then redis.call('ZREM', KEYS[19], key) end
       suspected(task, key, had[1], KEYS[12], KEYS[8], KEYS[13], now_ms, now_ms)
       parked = parked + 1
     else
@@ -86,10 +258,12 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
       local token = number .. '-' .. ARGV[1] .. '-' .. ARGV[2]
       local run, incarnation = tonumber(had[6] or 0) + 1, had[7] or token
       if had[4] then replayed(task, key) end
-      if had[5] then
+      if had[5] and turn_of(had[5]) then
+        had[1] = waited(task, key, had[1], turn_of(had[5]))
+      elseif had[5] then
         redis.call('ZREM', KEYS[8], key)
         redis.call('HDEL', task, 'p:wait', 'p:hold', 'p:back')
-        decision(KEYS[10], 'resume', key, 'asynq', 'run now was asked for a paused job')
+        decision(KEYS[10], 'resume', key, 'asynq', 'run now was asked for a paused job', 'paused', 'running')
       end
       redis.call('HSET', task, 'state', 'active', 'p:tok', token, 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation)
       -- A time that the job waited for stays behind when "run now" ends the wait.
@@ -105,7 +279,7 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
         job[#job + 1] = 'p:pass'
         job[#job + 1] = passed
       end
-      if pass then redis.call('DEL', KEYS[17]) end
+      if pass then redis.call('DEL', KEYS[21]) end
       table.insert(job, 1, had[8] or '')
       table.insert(job, 1, token)
       table.insert(job, 1, key)
@@ -114,5 +288,5 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
     end
   end
 end
-reply[3], reply[4] = dropped, parked
+reply[3], reply[4] = dropped + gone, parked
 return reply

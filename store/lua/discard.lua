@@ -14,7 +14,7 @@ if not had[1] then return -1 end
 if had[2] ~= 'archived' then return -3 end
 if ARGV[5] ~= '' and redis.call('ZSCORE', KEYS[3], ARGV[1]) ~= ARGV[5] then return -3 end
 report(KEYS[8], had[3])
-decision(KEYS[4], ARGV[4], ARGV[1], ARGV[2], ARGV[3])
+decision(KEYS[4], ARGV[4], ARGV[1], ARGV[2], ARGV[3], 'quarantined', ARGV[4] == 'move out' and 'in a file' or 'gone')
 redis.call('ZREM', KEYS[2], ARGV[1])
 ungrouped(KEYS[1], ARGV[1], KEYS[3], KEYS[9])
 if KEYS[5] ~= KEYS[1] and redis.call('GET', KEYS[5]) == ARGV[1] then redis.call('DEL', KEYS[5]) end

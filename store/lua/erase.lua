@@ -11,7 +11,7 @@ if not had[1] then return -1 end
 if had[2] ~= 'archived' then return -3 end
 if had[3] then return 2 end
 if had[1] ~= ARGV[2] then return 0 end
-decision(KEYS[2], 'erase', ARGV[1], ARGV[4], ARGV[5])
+decision(KEYS[2], 'erase', ARGV[1], ARGV[4], ARGV[5], 'quarantined', 'quarantined, erased')
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
   local prefix = string.sub(field, 1, 2)
   if string.find('h: g: e:', prefix, 1, true) or field == 'result' then

@@ -44,7 +44,7 @@ if state == 'recovering' and speed >= resume then
     redis.call('HDEL', KEYS[1], 'from', 'start', 'until')
     local own = redis.call('HMGET', KEYS[1], 'resume', 'ratio', 'least', 'quorum', 'rate', 'places')
     if not (own[1] or own[2] or own[3] or own[4] or own[5] or own[6]) then redis.call('EXPIRE', KEYS[1], 604800) end
-    decision(KEYS[4], 'close', ARGV[1], 'perdure', 'it has recovered')
+    decision(KEYS[4], 'close', ARGV[1], 'perdure', 'it has recovered', 'recovering', 'closed')
     post(KEYS[1], KEYS[2], ARGV[1])
     state = 'closed'
   end

@@ -6,8 +6,9 @@
 local before = taken(KEYS[4])
 if before then return before end
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return -1 end
-if (redis.call('HGET', KEYS[2], 'state') or 'open') == ARGV[2] then return 2 end
-decision(KEYS[3], ARGV[3], '', ARGV[4], ARGV[5])
+local state = redis.call('HGET', KEYS[2], 'state') or 'open'
+if state == ARGV[2] then return 2 end
+decision(KEYS[3], ARGV[3], '', ARGV[4], ARGV[5], state, ARGV[2])
 if ARGV[2] == 'open' then
   redis.call('HDEL', KEYS[2], 'state', 'by')
 else

@@ -13,5 +13,5 @@ redis.call('HSET', KEYS[1], 'asked', ARGV[2], 'state', 'selecting', 'at', now_ms
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms - 31536000000)
 redis.call('ZADD', KEYS[2], now_ms, ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[1])
-decision(KEYS[4], 'plan replay ' .. ARGV[1], '', ARGV[7], ARGV[8])
+decision(KEYS[4], 'plan replay ' .. ARGV[1], '', ARGV[7], ARGV[8], '', 'selecting')
 return 1

@@ -62,13 +62,36 @@ local function linked(events)
 end
 
 -- decision appends an event to a stream, chained to the one before: its hash is the SHA-1 of that one's hash, of its own
--- ID and number and of what it says, each with its length in front.
-local function decision(events, what, key, actor, reason)
+-- ID and number and of what it says, each with its length in front. before and after, in words, are what it was about
+-- before it and since; where both are '' or left out they are not part of it, as of decisions of older programs.
+local function decision(events, what, key, actor, reason, before, after)
   local n, prev, id = linked(events)
+  before, after = before or '', after or ''
+  local parts = {prev, id, string.format('%.0f', n + 1), what, key, actor, reason}
+  if before .. after ~= '' then parts[8], parts[9] = before, after end
   local text = ''
-  for _, part in ipairs({prev, id, string.format('%.0f', n + 1), what, key, actor, reason}) do text = text .. #part .. ':' .. part end
-  redis.call('XADD', events, id, 'what', what, 'key', key, 'actor', actor, 'reason', reason,
-    'n', string.format('%.0f', n + 1), 'prev', prev, 'hash', redis.sha1hex(text))
+  for _, part in ipairs(parts) do text = text .. #part .. ':' .. part end
+  local hash = redis.sha1hex(text)
+  if before .. after == '' then
+    redis.call('XADD', events, id, 'what', what, 'key', key, 'actor', actor, 'reason', reason, 'n', parts[3], 'prev', prev, 'hash', hash)
+  else
+    redis.call('XADD', events, id, 'what', what, 'key', key, 'actor', actor, 'reason', reason, 'before', before, 'after', after,
+      'n', parts[3], 'prev', prev, 'hash', hash)
+  end
+end
+
+-- turn_of returns the tenant whose turn a job waits for, nil when it waits for something else or for nothing.
+local function turn_of(wait)
+  return wait and string.match(wait, '^%d+ %d+ turn (.*)$')
+end
+
+-- called returns the state of a job as people call it, of its fields state, p:wait and p:end.
+local function called(state, wait, ended)
+  if state == 'active' then return 'running' end
+  if state == 'archived' then return 'quarantined' end
+  if state == 'retry' then return turn_of(wait) and 'pending' or wait and 'paused' or 'retrying' end
+  if state == 'completed' then return ended or 'completed' end
+  return state or ''
 end
 
 -- taken returns what this very decision has answered before, if it is sent again; its key is of no other decision.
@@ -98,12 +121,62 @@ local function shown(msg, text)
   return msg .. field
 end
 
+-- unshown takes back what shown has added, if that is the last of the message.
+local function unshown(msg, text)
+  local field = ':' .. string.char(#text) .. text
+  if string.sub(msg, -#field) ~= field then return msg end
+  return string.sub(msg, 1, -#field - 1)
+end
+
 -- fresh returns the message as of a job that has never failed: no attempts used (field 6), no error (field 7). Of a field
 -- that occurs twice the last one counts.
 local function fresh(msg)
   local field = string.char(48, 0, 58, 0)
   if string.sub(msg, -#field) == field then return msg end
   return msg .. field
+end
+
+-- tenant_of returns on whose behalf a message's job runs: its header perdure-tenant, '-' when it has none that perdure's
+-- client would write. Fields are walked, so a payload that looks like the header does not count; most messages of
+-- queues without tenants do not have those bytes at all. Of a header that occurs twice the last one counts.
+local function tenant_of(msg)
+  local mark = '\10\14perdure-tenant\18'
+  if not string.find(msg, mark, 1, true) then return '-' end
+  local byte, at, tenant = string.byte, 1, '-'
+  while true do
+    local tag = byte(msg, at)
+    local kind = tag and tag % 8
+    while tag and tag > 127 do at = at + 1; tag = byte(msg, at) end -- of a field from 16 on
+    if kind == 2 then
+      local size, scale, piece = 0, 1
+      repeat
+        at = at + 1
+        piece = byte(msg, at)
+        if not piece then return tenant end
+        size, scale = size + piece % 128 * scale, scale * 128
+      until piece < 128
+      if tag == 122 and string.sub(msg, at + 1, at + 17) == mark then
+        local length = byte(msg, at + 18) or 0
+        local name = string.sub(msg, at + 19, at + 18 + length)
+        tenant = length <= 64 and string.match(name, '^[a-z0-9][a-z0-9_.-]*$') or '-'
+      end
+      at = at + size + 1
+    elseif kind == 0 then
+      repeat
+        at = at + 1
+        local piece = byte(msg, at)
+      until not piece or piece < 128
+      at = at + 1
+    elseif kind == 1 then at = at + 9
+    elseif kind == 5 then at = at + 5
+    else return tenant end
+  end
+end
+
+-- turn_text is what asynq's tools show of a job that waits its turn.
+local function turn_text(tenant)
+  if tenant == '-' then return 'waits its turn: jobs without a tenant have more queued' end
+  return 'waits its turn: tenant ' .. tenant .. ' has more jobs queued'
 end
 
 -- keep parks a job that an operator has paused: no timer wakes it. To asynq it is a retry in the year 2100. back is where
@@ -173,7 +246,7 @@ local function grouped(task, key, groups, signature, about, version, now_ms, eve
   if redis.call('HGET', group, 'state') == 'resolved' then
     redis.call('HDEL', group, 'state', 'by')
     redis.call('HINCRBY', group, 'reopened', 1)
-    decision(events, 'reopen group ' .. signature, key, 'perdure', 'it was resolved and has failed so again')
+    decision(events, 'reopen group ' .. signature, key, 'perdure', 'it was resolved and has failed so again', 'resolved', 'open')
   end
   redis.call('HSET', task, 'p:sig', signature)
 end
@@ -262,6 +335,7 @@ end
 -- opens opens a breaker: from now on nothing is let through but a probe. Its turn tells it from other times.
 local function opens(record, board, names, events, votes, name, actor, reason, forced)
   local _, now_ms = clock()
+  local before = redis.call('HGET', record, 'state') or 'closed'
   redis.call('HINCRBY', record, 'turn', 1)
   redis.call('HSET', record, 'state', 'open', 'since', now_ms, 'reason', reason, 'by', actor, 'next', now_ms + 1000, 'probes', 0, 'resumed', 0)
   redis.call('HDEL', record, 'probe', 'lasts', 'from', 'start', 'ramp:next', 'forced', 'until')
@@ -269,7 +343,7 @@ local function opens(record, board, names, events, votes, name, actor, reason, f
   redis.call('PERSIST', record)
   redis.call('ZADD', names, now_ms, name)
   redis.call('DEL', votes)
-  decision(events, 'open', name, actor, reason)
+  decision(events, 'open', name, actor, reason, before, 'open')
   post(record, board, name)
 end
 
@@ -277,12 +351,13 @@ end
 -- rate at which they come back.
 local function recovers(record, board, names, events, votes, name, from_ms, start, actor, reason)
   local _, now_ms = clock()
+  local before = redis.call('HGET', record, 'state') or 'closed'
   redis.call('HSET', record, 'state', 'recovering', 'since', now_ms, 'reason', reason, 'by', actor, 'from', from_ms, 'start', start)
   redis.call('HDEL', record, 'probe', 'lasts', 'next', 'ramp:next', 'forced')
   redis.call('PERSIST', record)
   redis.call('ZADD', names, now_ms, name)
   redis.call('DEL', votes)
-  decision(events, 'recover', name, actor, reason)
+  decision(events, 'recover', name, actor, reason, before, 'recovering')
   post(record, board, name)
 end
 

@@ -24,7 +24,7 @@ if ARGV[11] ~= '0' then redis.call('HSETNX', KEYS[1], 'p:ver', ARGV[11]) end
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'archived', 'p:ltok', ARGV[2], 'p:dead', ARGV[7])
 redis.call('HINCRBY', KEYS[1], 'p:att', ARGV[10])
 keep_failure(KEYS[1], ARGV[5], ARGV[6])
-decision(KEYS[7], 'quarantine', ARGV[1], ARGV[8], ARGV[9])
+decision(KEYS[7], 'quarantine', ARGV[1], ARGV[8], ARGV[9], 'running', 'quarantined')
 grouped(KEYS[1], ARGV[1], KEYS[13], ARGV[12], ARGV[13], ARGV[11], now_ms, KEYS[7])
 count(KEYS[8], KEYS[9], ARGV[4])
 count(KEYS[10], KEYS[11], ARGV[4])

@@ -14,7 +14,7 @@ if not had[1] then return -1 end
 if had[2] ~= 'archived' then return -3 end
 if had[3] and (ARGV[7] == '' or ARGV[4] ~= 'start') then return -4 end
 if had[1] ~= ARGV[2] then return 0 end
-decision(KEYS[5], 'replay', ARGV[1], ARGV[5], ARGV[6])
+decision(KEYS[5], 'replay', ARGV[1], ARGV[5], ARGV[6], had[3] and 'quarantined, erased' or 'quarantined', 'pending')
 if ARGV[7] ~= '' then
   redis.call('HSET', KEYS[1], 'e:' .. redis.call('HINCRBY', KEYS[1], 'p:en', 1), ARGV[7])
   redis.call('HDEL', KEYS[1], 'p:erased')

@@ -18,5 +18,9 @@ else
   redis.call('HSET', KEYS[1], 'resumed', string.format('%.0f', now_ms))
 end
 redis.call('INCR', KEYS[2])
-decision(KEYS[3], ARGV[1] .. ' schedule', ARGV[2], ARGV[5], ARGV[6])
+if ARGV[1] == 'pause' then
+  decision(KEYS[3], 'pause schedule', ARGV[2], ARGV[5], ARGV[6], 'active', 'paused')
+else
+  decision(KEYS[3], 'resume schedule', ARGV[2], ARGV[5], ARGV[6], 'paused', 'active')
+end
 return took(KEYS[4], 1)

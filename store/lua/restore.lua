@@ -25,5 +25,5 @@ else
   grouped(KEYS[1], ARGV[1], KEYS[4], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[2]), KEYS[5])
 end
 if tonumber(redis.call('GET', KEYS[7]) or 0) > 0 then redis.call('DECR', KEYS[7]) end
-decision(KEYS[5], 'import', ARGV[1], ARGV[7], ARGV[8])
+decision(KEYS[5], 'import', ARGV[1], ARGV[7], ARGV[8], 'in a file', 'quarantined')
 return 1

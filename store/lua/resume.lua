@@ -10,16 +10,21 @@ if before then return before end
 local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:hold', 'p:wait', 'p:back')
 if not had[1] then return -1 end
 if not had[3] then return -3 end
-decision(KEYS[6], 'resume', ARGV[1], ARGV[2], ARGV[3])
-redis.call('HDEL', KEYS[1], 'p:hold', 'p:back')
-if had[2] ~= 'retry' or not string.find(had[4] or '', '^%d+ %d+ operator ') then return took(KEYS[7], 2) end
 local _, now_ms, now_ns = clock()
 local set, due = string.match(had[5] or '', '^(%a+) (%d+)$')
+local state, waits = called(had[2], had[4]), set and tonumber(due) > now_ms
+if had[2] ~= 'retry' or not string.find(had[4] or '', '^%d+ %d+ operator ') then
+  decision(KEYS[6], 'resume', ARGV[1], ARGV[2], ARGV[3], state .. ', to be paused', state)
+  redis.call('HDEL', KEYS[1], 'p:hold', 'p:back')
+  return took(KEYS[7], 2)
+end
+decision(KEYS[6], 'resume', ARGV[1], ARGV[2], ARGV[3], 'paused by an operator', called(waits and set or 'pending'))
+redis.call('HDEL', KEYS[1], 'p:hold', 'p:back')
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HDEL', KEYS[1], 'p:wait', 'p:due')
 redis.call('HSET', KEYS[1], 'msg', shown(had[1], ''))
-if set and tonumber(due) > now_ms then
+if waits then
   redis.call('ZADD', set == 'scheduled' and KEYS[3] or KEYS[4], math.floor(tonumber(due) / 1000), ARGV[1])
   redis.call('HSET', KEYS[1], 'state', set)
   if set == 'retry' then redis.call('HSET', KEYS[1], 'p:due', due) end

@@ -8,7 +8,7 @@
 -- Sent twice, what it answered before.
 local before = taken(KEYS[6])
 if before then return before end
-local had = redis.call('HMGET', KEYS[1], 'def', 'timing', 'origin', 'last')
+local had = redis.call('HMGET', KEYS[1], 'def', 'timing', 'origin', 'last', 'rev')
 if had[1] == ARGV[2] and had[3] == ARGV[4] then return 3 end
 if had[1] and had[3] ~= 'api' and ARGV[4] == 'api' then return -3 end
 if not had[1] and redis.call('SCARD', KEYS[2]) >= tonumber(ARGV[5]) then return -2 end
@@ -26,5 +26,7 @@ redis.call('HSET', KEYS[1], 'def', ARGV[2], 'timing', ARGV[3], 'origin', ARGV[4]
 redis.call('HINCRBY', KEYS[1], 'rev', 1)
 redis.call('SADD', KEYS[2], ARGV[1])
 redis.call('INCR', KEYS[3])
-decision(KEYS[4], had[1] and 'change schedule' or 'add schedule', ARGV[1], ARGV[7], ARGV[8])
+local revision = tonumber(had[5] or 0)
+decision(KEYS[4], had[1] and 'change schedule' or 'add schedule', ARGV[1], ARGV[7], ARGV[8],
+  had[1] and string.format('revision %d, timing %s', revision, had[2] or '') or '', string.format('revision %d, timing %s', revision + 1, ARGV[3]))
 return took(KEYS[6], had[1] and 2 or 1)

@@ -38,6 +38,7 @@ end
 if #heads == most and moved > 0 then return {moved, 0} end
 redis.call('HDEL', KEYS[3], ARGV[2])
 redis.call('DEL', KEYS[10])
-decision(KEYS[9], 'resume queue', '', 'perdure', ARGV[1] .. ' is back, or recovers')
-if redis.call('HLEN', KEYS[3]) == 0 then redis.call('DEL', KEYS[2]) end
+local others = redis.call('HLEN', KEYS[3]) > 0
+if not others then redis.call('DEL', KEYS[2]) end
+decision(KEYS[9], 'resume queue', '', 'perdure', ARGV[1] .. ' is back, or recovers', 'paused', others and 'paused' or 'open')
 return {moved, 1}

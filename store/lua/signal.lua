@@ -5,13 +5,14 @@
 -- ARGV[7] most fields that a job may have
 -- Returns 1 kept, or delivered to a job that it wakes; 2 the same signal was given before; -1 no such job; -3 the job has
 -- ended; -4 another signal of the name was given; -5 too many fields.
-local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:exp', 'i:' .. ARGV[2], 's:' .. ARGV[2], 'w:' .. ARGV[2])
+local had = redis.call('HMGET', KEYS[1], 'msg', 'state', 'p:exp', 'i:' .. ARGV[2], 's:' .. ARGV[2], 'w:' .. ARGV[2], 'p:wait')
 if not had[1] then return -1 end
 if had[4] == ARGV[3] then return 2 end
 if had[4] or had[5] then return -4 end
 if had[2] == 'completed' or had[2] == 'archived' or had[3] then return -3 end
 if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[7]) then return -5 end
 redis.call('HSET', KEYS[1], 'i:' .. ARGV[2], ARGV[3], 'g:' .. ARGV[2], ARGV[4])
-decision(KEYS[5], 'signal ' .. ARGV[2], ARGV[1], ARGV[5], ARGV[6])
-if had[6] then wake(KEYS[1], ARGV[1], KEYS[2], KEYS[3], KEYS[4]) end
+local state = called(had[2], had[7])
+local woken = had[6] and wake(KEYS[1], ARGV[1], KEYS[2], KEYS[3], KEYS[4])
+decision(KEYS[5], 'signal ' .. ARGV[2], ARGV[1], ARGV[5], ARGV[6], state, woken and 'pending' or state .. ', signalled')
 return 1

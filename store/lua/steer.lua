@@ -7,25 +7,26 @@
 -- A plan that goes on after the failure was back begins with its canary again.
 local before = taken(KEYS[6])
 if before then return before end
-local had = redis.call('HMGET', KEYS[1], 'state', 'canary', 'keep')
+local had = redis.call('HMGET', KEYS[1], 'state', 'canary', 'back', 'keep')
 local state = had[1]
 if not state then return -1 end
 if state == 'done' or state == 'aborted' then return -3 end
 local waits = state == 'paused' or state == 'stopped'
 if ARGV[2] == 'pause' and waits or ARGV[2] == 'resume' and not waits then return 2 end
 local _, now_ms = clock()
-decision(KEYS[3], ARGV[2] .. ' plan ' .. ARGV[1], '', ARGV[3], ARGV[4])
+local becomes = {pause = 'paused', resume = had[3] or 'running', abort = 'aborted'}
+decision(KEYS[3], ARGV[2] .. ' plan ' .. ARGV[1], '', ARGV[3], ARGV[4], state, becomes[ARGV[2]])
 if ARGV[2] == 'pause' then
   redis.call('HSET', KEYS[1], 'state', 'paused', 'back', state, 'why', ARGV[3] .. ': ' .. ARGV[4])
 elseif ARGV[2] == 'resume' then
   if state == 'stopped' then redis.call('HSET', KEYS[1], 'stage', had[2], 'sent', 0, 'pardon', now_ms) end
-  redis.call('HSET', KEYS[1], 'state', redis.call('HGET', KEYS[1], 'back') or 'running')
+  redis.call('HSET', KEYS[1], 'state', becomes.resume)
   redis.call('HDEL', KEYS[1], 'back', 'why', 'next')
 else
   redis.call('HSET', KEYS[1], 'state', 'aborted', 'ended', now_ms, 'why', ARGV[3] .. ': ' .. ARGV[4],
     'unsent', redis.call('ZCARD', KEYS[4]), 'unended', redis.call('ZCARD', KEYS[5]))
   redis.call('SREM', KEYS[2], ARGV[1])
   redis.call('UNLINK', KEYS[4], KEYS[5])
-  redis.call('EXPIRE', KEYS[1], had[3] or 7776000)
+  redis.call('EXPIRE', KEYS[1], had[4] or 7776000)
 end
 return took(KEYS[6], 1)

@@ -15,5 +15,5 @@ redis.call('HDEL', KEYS[1], 'p:tok', 'p:waits', 'p:alone', 'p:hold')
 if ARGV[7] ~= '0' then redis.call('HSETNX', KEYS[1], 'p:ver', ARGV[7]) end
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'pending', 'pending_since', now_ns, 'p:ltok', ARGV[2], 'p:undo', ARGV[4])
 keep_failure(KEYS[1], ARGV[5], ARGV[6])
-decision(KEYS[6], 'undo', ARGV[1], ARGV[8], ARGV[9])
+decision(KEYS[6], 'undo', ARGV[1], ARGV[8], ARGV[9], 'running', 'pending, to be undone')
 return 1

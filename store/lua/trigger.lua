@@ -12,5 +12,5 @@ if had[2] then return -4 end
 if had[3] and tonumber(had[3]) >= tonumber(ARGV[3]) then return -5 end
 redis.call('HSET', KEYS[1], 'open', ARGV[2], 'triggered', ARGV[3])
 redis.call('INCR', KEYS[3])
-decision(KEYS[2], 'trigger schedule', ARGV[1], ARGV[4], ARGV[5])
+decision(KEYS[2], 'trigger schedule', ARGV[1], ARGV[4], ARGV[5], 'no tick open', 'a tick open')
 return took(KEYS[4], 1)

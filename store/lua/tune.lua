@@ -10,19 +10,20 @@ local changed = {}
 for i = 5, #ARGV, 2 do
   local field = ARGV[2] .. ARGV[i]
   local was = redis.call('HGET', KEYS[1], field) or ''
-  if was ~= ARGV[i + 1] then changed[#changed + 1] = {field, ARGV[i + 1], ARGV[i] .. ' ' .. (was == '' and 'default' or was) .. ' to ' .. (ARGV[i + 1] == '' and 'default' or ARGV[i + 1])} end
+  if was ~= ARGV[i + 1] then changed[#changed + 1] = {field, ARGV[i + 1], ARGV[i] .. '=' .. (was == '' and 'default' or was),
+      ARGV[i] .. '=' .. (ARGV[i + 1] == '' and 'default' or ARGV[i + 1])} end
 end
 if #changed == 0 then return 2 end
 local _, now_ms = clock()
-local texts = {}
+local was, is = {}, {}
 for i, change in ipairs(changed) do
   if change[2] == '' then redis.call('HDEL', KEYS[1], change[1]) else redis.call('HSET', KEYS[1], change[1], change[2]) end
-  texts[i] = change[3]
+  was[i], is[i] = change[3], change[4]
 end
 redis.call('ZADD', KEYS[3], now_ms, ARGV[1])
 if ARGV[2] == '' then
   redis.call('PERSIST', KEYS[1])
-  decision(KEYS[4], 'set', ARGV[1], ARGV[3], table.concat(texts, ', ') .. ': ' .. ARGV[4])
+  decision(KEYS[4], 'set', ARGV[1], ARGV[3], ARGV[4], table.concat(was, ' '), table.concat(is, ' '))
 end
 post(KEYS[1], KEYS[2], ARGV[1])
 if ARGV[2] ~= '' then return 1 end

@@ -6,7 +6,8 @@
 -- Returns 1 removed; -1 no such schedule; -3 a process declares it, from code or file. Sent twice, what it answered before.
 local before = taken(KEYS[7])
 if before then return before end
-local origin = redis.call('HGET', KEYS[1], 'origin')
+local had = redis.call('HMGET', KEYS[1], 'origin', 'rev', 'timing')
+local origin = had[1]
 if not origin then return -1 end
 local _, now_ms = clock()
 local declared = tonumber(redis.call('ZSCORE', KEYS[6], ARGV[1]) or 0)
@@ -15,5 +16,5 @@ redis.call('DEL', KEYS[1], KEYS[5])
 redis.call('SREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('INCR', KEYS[3])
-decision(KEYS[4], 'remove schedule', ARGV[1], ARGV[3], ARGV[4])
+decision(KEYS[4], 'remove schedule', ARGV[1], ARGV[3], ARGV[4], string.format('revision %s, timing %s', had[2] or '', had[3] or ''), 'gone')
 return took(KEYS[7], 1)

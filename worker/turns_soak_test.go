@@ -1,0 +1,8 @@
+//go:build soak
+
+package worker_test
+
+import "testing"
+
+// TestANoisyTenantSoak: go test -tags soak -run NoisyTenantSoak -v ./worker
+func TestANoisyTenantSoak(t *testing.T) { noisyTenant(t, 100_000) }
