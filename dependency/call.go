@@ -70,12 +70,15 @@ func (c *Call) count(name string, found Finding, reason string) {
 	if delete(c.trying, name); trying {
 		s.trying = false
 	}
-	if found == Nothing || began.Turn != stands.Turn || began.State != stands.State {
+	if found == Nothing {
+		return
+	}
+	g.metrics.called(g.label(name), found)
+	if began.Turn != stands.Turn || began.State != stands.State {
 		return // a call that was begun in another turn tells nothing of this one
 	}
 	failed := found == Failed
 	s.window.add(now, failed)
-	g.metrics.called(g.label(name), failed)
 	switch {
 	case !failed && trying:
 		g.log.Info("a service is reached again from this worker", "dependency", name)

@@ -175,6 +175,7 @@ func (g *Guard) Begin(ctx context.Context, q Question) (*Call, error) {
 		g.metrics.held.WithLabelValues(g.label(held.Name), held.Waiting.Type).Inc()
 		return nil, held
 	}
+	g.began(q)
 	return c, nil
 }
 
@@ -411,17 +412,7 @@ func throttled(s jobs.Standing) *Held {
 }
 
 func atLimit(name string, s jobs.Standing) *Held {
-	return inLane("limit", name, fmt.Sprintf("%s is at its limit (%s)", name, limitText(s.Limit)))
-}
-
-func limitText(l jobs.Limit) string {
-	switch {
-	case l.Rate > 0 && l.Concurrency > 0:
-		return fmt.Sprintf("%g a second, %d at a time", l.Rate, l.Concurrency)
-	case l.Rate > 0:
-		return fmt.Sprintf("%g a second", l.Rate)
-	}
-	return fmt.Sprintf("%d at a time", l.Concurrency)
+	return inLane("limit", name, fmt.Sprintf("%s is at its limit (%s)", name, s.Limit))
 }
 
 func inLane(sort, name, said string) *Held {

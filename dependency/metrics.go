@@ -4,15 +4,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/perdure/perdure/internal/delivery"
-	"github.com/perdure/perdure/jobs"
 )
 
 // metrics name only what the worker's kinds name, and limits; hosts that jobs bring along are
 // "other", because there may be any number of them.
 type metrics struct {
-	calls  *prometheus.CounterVec
-	held   *prometheus.CounterVec
-	probes *prometheus.CounterVec
+	calls   *prometheus.CounterVec
+	retries *prometheus.CounterVec
+	held    *prometheus.CounterVec
+	probes  *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer, g *Guard) *metrics {
@@ -20,6 +20,9 @@ func newMetrics(r prometheus.Registerer, g *Guard) *metrics {
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "perdure_dependency_calls_total", Help: "Calls of a dependency that ended here, by how: answered or failed.",
 		}, []string{"dependency", "ended"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "perdure_dependency_retries_total", Help: "Calls of a dependency begun here that were made before, and an attempt was used in vain.",
+		}, []string{"dependency"}),
 		held: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "perdure_held_total", Help: "Executions and steps that did not begin because of a dependency or a limit.",
 		}, []string{"dependency", "type"}),
@@ -28,17 +31,26 @@ func newMetrics(r prometheus.Registerer, g *Guard) *metrics {
 		}, []string{"dependency", "found"}),
 	}
 	if r != nil {
-		r.MustRegister(m.calls, m.held, m.probes, view{g})
+		r.MustRegister(m.calls, m.retries, m.held, m.probes, view{g})
 	}
 	return m
 }
 
-func (m *metrics) called(name string, failed bool) {
+func (m *metrics) called(name string, found Finding) {
 	ended := "answered"
-	if failed {
+	if found == Failed {
 		ended = "failed"
 	}
 	m.calls.WithLabelValues(name, ended).Inc()
+}
+
+// began counts the retries among the calls that begin.
+func (g *Guard) began(q Question) {
+	for _, name := range q.Names {
+		if q.Retry && !delivery.IsLimit(name) {
+			g.metrics.retries.WithLabelValues(g.label(name)).Inc()
+		}
+	}
 }
 
 // label bounds the values of a label.
@@ -49,27 +61,18 @@ func (g *Guard) label(name string) string {
 	return "other"
 }
 
-// view shows where dependencies stand as this process sees them.
+// view shows where dependencies stand as this process sees them. What Redis knows is
+// shown by the scheduler, as perdure_dependency_state.
 type view struct{ g *Guard }
 
-var stateDesc = prometheus.NewDesc("perdure_dependency_state", "Where a dependency stands as this process sees it: 0 closed, 1 recovering, 2 open.", []string{"dependency"}, nil)
+var viewDesc = prometheus.NewDesc("perdure_dependency_view", "Where a dependency stands as this worker sees it: 0 closed, 1 recovering, 2 open.", []string{"dependency"}, nil)
 
 // Describe implements prometheus.Collector.
-func (v view) Describe(to chan<- *prometheus.Desc) { to <- stateDesc }
+func (v view) Describe(to chan<- *prometheus.Desc) { to <- viewDesc }
 
 // Collect implements prometheus.Collector.
 func (v view) Collect(to chan<- prometheus.Metric) {
 	for name := range v.g.known {
-		to <- prometheus.MustNewConstMetric(stateDesc, prometheus.GaugeValue, stateNumber(v.g.Standing(name).State), name)
+		to <- prometheus.MustNewConstMetric(viewDesc, prometheus.GaugeValue, delivery.StateNumber(v.g.Standing(name).State), name)
 	}
-}
-
-func stateNumber(s jobs.DependencyState) float64 {
-	switch s {
-	case jobs.DependencyOpen:
-		return 2
-	case jobs.DependencyRecovering:
-		return 1
-	}
-	return 0
 }

@@ -1,6 +1,7 @@
 package dependency
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -184,37 +185,71 @@ func (g *Guard) vote(ctx context.Context) {
 	}
 }
 
-// due returns the votes that are to be cast now.
+// votesAtOnce is how many votes on services that come along with jobs, hosts of
+// http.request, a worker casts at once: there may be any number of those.
+const votesAtOnce = 100
+
+// due returns the votes that are to be cast now: those on services that somebody has
+// named, those that something has failed for, and then of the others those that have
+// waited longest.
 func (g *Guard) due() []delivery.Vote {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := g.now()
+	var first, rest []string
+	for name := range g.services {
+		switch _, ours := g.known[name]; {
+		case !g.isDue(name):
+		case ours:
+			first = append(first, name)
+		default:
+			rest = append(rest, name)
+		}
+	}
+	if len(rest) > votesAtOnce {
+		slices.SortFunc(rest, func(a, b string) int {
+			x, y := g.services[a], g.services[b]
+			if x.dirty != y.dirty {
+				return map[bool]int{true: -1, false: 1}[x.dirty]
+			}
+			return cmp.Compare(x.voted, y.voted)
+		})
+		rest = rest[:votesAtOnce]
+	}
 	var votes []delivery.Vote
-	for name, s := range g.services {
-		if delivery.IsLimit(name) {
-			continue
-		}
-		_, ours := g.known[name]
-		recent := s.used > 0 && now-s.used < delivery.LongWhile
-		if !ours && !recent && now-s.used > 10*time.Minute && s.heldUntil == 0 {
-			delete(g.services, name) // one of http.request's hosts, most likely
-			continue
-		}
-		stands := g.view[name]
-		every := voteEvery
-		if stands.State == jobs.DependencyRecovering {
-			every = time.Second
-		}
-		if stands.State == jobs.DependencyOpen || !s.dirty && (!recent && !ours || now-s.voted < every) {
-			continue
-		}
-		s.voted, s.dirty = now, false
-		v := delivery.Vote{Name: name, Turn: stands.Turn, Reason: s.reason}
-		v.Calls, v.Failed = s.window.count(now, short)
-		v.LongCalls, v.LongFailed = s.window.count(now, buckets)
-		votes = append(votes, v)
+	for _, name := range append(first, rest...) {
+		votes = append(votes, g.voteOn(name))
 	}
 	return votes
+}
+
+// isDue reports whether a vote is to be cast, and forgets a service that is not called any
+// more. The lock is held.
+func (g *Guard) isDue(name string) bool {
+	if delivery.IsLimit(name) {
+		return false
+	}
+	s, now := g.services[name], g.now()
+	_, ours := g.known[name]
+	recent := s.used > 0 && now-s.used < delivery.LongWhile
+	if !ours && !recent && now-s.used > 10*time.Minute && s.heldUntil == 0 {
+		delete(g.services, name) // one of http.request's hosts, most likely
+		return false
+	}
+	state, every := g.view[name].State, voteEvery
+	if state == jobs.DependencyRecovering {
+		every = time.Second
+	}
+	return state != jobs.DependencyOpen && (s.dirty || (recent || ours) && now-s.voted >= every)
+}
+
+// voteOn returns a vote, which is cast. The lock is held.
+func (g *Guard) voteOn(name string) delivery.Vote {
+	s, now := g.services[name], g.now()
+	s.voted, s.dirty = now, false
+	v := delivery.Vote{Name: name, Turn: g.view[name].Turn, Reason: s.reason}
+	v.Calls, v.Failed = s.window.count(now, short)
+	v.LongCalls, v.LongFailed = s.window.count(now, buckets)
+	return v
 }
 
 // leave gives places back as soon as they are free.

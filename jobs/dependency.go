@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -68,11 +69,24 @@ type Limit struct {
 // None reports that the limit bounds nothing.
 func (l Limit) None() bool { return l.Rate == 0 && l.Concurrency == 0 }
 
+// String is the limit for people: "50 a second, 10 at a time", or "none".
+func (l Limit) String() string {
+	switch {
+	case l.None():
+		return "none"
+	case l.Rate > 0 && l.Concurrency > 0:
+		return fmt.Sprintf("%g a second, %d at a time", l.Rate, l.Concurrency)
+	case l.Rate > 0:
+		return fmt.Sprintf("%g a second", l.Rate)
+	}
+	return fmt.Sprintf("%d at a time", l.Concurrency)
+}
+
 // Check returns an error matching [ErrInvalid] unless the limit is within its bounds.
 func (l Limit) Check(field string) error {
 	var errs []error
 	if l.Rate != 0 && (l.Rate < 0.001 || l.Rate > 1_000_000) || l.Rate != l.Rate {
-		errs = append(errs, &InvalidError{Field: field + " rate", Value: l.Rate, Bound: "from 0.001 to 1000000 a second, or 0 for none"})
+		errs = append(errs, &InvalidError{Field: field + " rate", Value: plain(l.Rate), Bound: "from 0.001 to 1000000 a second, or 0 for none"})
 	}
 	if l.Concurrency != 0 {
 		errs = append(errs, bounded(field+" concurrency", l.Concurrency, 1, 1_000_000))
@@ -80,12 +94,15 @@ func (l Limit) Check(field string) error {
 	return errors.Join(errs...)
 }
 
+// plain writes a number without an exponent.
+func plain(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
+
 // Check returns an error matching [ErrInvalid] that names each field which is out of
 // its bounds.
 func (d Dependency) Check() error {
 	errs := []error{CheckDependency(d.Name), d.Limit.Check("limit of " + d.Name)}
 	if d.Resume != 0 && (d.Resume < 0.1 || d.Resume > 100_000) || d.Resume != d.Resume {
-		errs = append(errs, &InvalidError{Field: "resume rate of " + d.Name, Value: d.Resume, Bound: "from 0.1 to 100000 jobs a second"})
+		errs = append(errs, &InvalidError{Field: "resume rate of " + d.Name, Value: plain(d.Resume), Bound: "from 0.1 to 100000 jobs a second"})
 	}
 	if d.Ratio < 0 || d.Ratio > 1 || d.Ratio != d.Ratio {
 		errs = append(errs, &InvalidError{Field: "failure ratio of " + d.Name, Value: d.Ratio, Bound: "over 0, at most 1"})

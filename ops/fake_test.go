@@ -26,16 +26,17 @@ func TestMain(m *testing.M) { redistest.Main(m) }
 
 // fakeStore keeps jobs in memory, in one queue's order.
 type fakeStore struct {
-	mu      sync.Mutex
-	jobs    map[string]jobs.Info
-	digests map[string]string
-	seen    []jobs.Job
-	events  []store.Event
-	signals []jobs.Signal
-	paused  map[string]bool
-	kinds   map[string]delivery.PublishedKind
-	fail    error // returned by everything when set
-	panics  any
+	mu       sync.Mutex
+	jobs     map[string]jobs.Info
+	digests  map[string]string
+	seen     []jobs.Job
+	events   []store.Event
+	signals  []jobs.Signal
+	paused   map[string]bool
+	kinds    map[string]delivery.PublishedKind
+	services []delivery.DependencyInfo
+	fail     error // returned by everything when set
+	panics   any
 	redisOnly
 }
 
@@ -46,6 +47,8 @@ type redisOnly struct {
 	Groups
 	ReplayPlans
 	editing
+	DependencyViews
+	Breakers
 }
 
 type editing interface {
@@ -233,6 +236,13 @@ func (f *fakeStore) Events(_ context.Context, queue string, limit int) ([]store.
 	return f.events[:min(len(f.events), limit)], f.fail
 }
 
+func (f *fakeStore) DependenciesInUse(context.Context) ([]delivery.DependencyInfo, error) {
+	defer f.lock()()
+	return f.services, f.fail
+}
+
+func (f *fakeStore) DependencyEvents(context.Context, int) ([]store.Event, error) { return nil, f.fail }
+
 func (f *fakeStore) Kinds(context.Context) (map[string]delivery.PublishedKind, error) {
 	return f.kinds, f.fail
 }
@@ -321,7 +331,7 @@ func request(method, target, body string) *http.Request {
 	}
 	r := httptest.NewRequest(method, target, reader)
 	r.Host = "127.0.0.1:8080"
-	if method == http.MethodPost {
+	if method == http.MethodPost || method == http.MethodPatch {
 		r.Header.Set("Content-Type", "application/json")
 	}
 	return r

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 )
 
@@ -124,7 +125,7 @@ func checkOrigin(r *http.Request) error {
 	if crossOrigin.Check(r) != nil {
 		return errForeignOrigin
 	}
-	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
+	if !changes(r.Method) {
 		return nil
 	}
 	for _, origin := range r.Header.Values("Origin") {
@@ -134,6 +135,11 @@ func checkOrigin(r *http.Request) error {
 		}
 	}
 	return nil
+}
+
+// changes reports whether a request of a method may change something.
+func changes(method string) bool {
+	return method != http.MethodGet && method != http.MethodHead && method != http.MethodOptions
 }
 
 // dispatch serves a route, or the problem that there is none.
@@ -182,7 +188,7 @@ func (s *service) guarded(rt route) http.Handler {
 			s.refuse(w, r, errForbidden)
 			return
 		}
-		if r.Method == http.MethodPost {
+		if changes(r.Method) {
 			if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
 				s.refuse(w, r, errMediaType)
 				return
@@ -245,7 +251,7 @@ func (s *service) logVisit(r *http.Request, v *visit, w *answering, took time.Du
 	switch {
 	case w.status >= 500:
 		level = slog.LevelError
-	case w.status < 400 && r.Method != http.MethodPost:
+	case w.status < 400 && !changes(r.Method):
 		level = slog.LevelDebug
 	}
 	attrs := []slog.Attr{
@@ -257,6 +263,12 @@ func (s *service) logVisit(r *http.Request, v *visit, w *answering, took time.Du
 	}
 	if key := r.PathValue("key"); jobs.CheckKey(key) == nil {
 		attrs = append(attrs, slog.String("key", key))
+	}
+	if name := r.PathValue("dependency"); jobs.CheckDependency(name) == nil {
+		attrs = append(attrs, slog.String("dependency", name))
+	}
+	if name := limitName(r); delivery.CheckLimitName(name) == nil && delivery.IsLimit(name) {
+		attrs = append(attrs, slog.String("limit", name))
 	}
 	if v.err != nil {
 		attrs = append(attrs, slog.String("problem", answerTo(v.err).name))

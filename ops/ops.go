@@ -26,6 +26,8 @@ type Store interface {
 	ReplayPlans
 	Queues
 	Kinds
+	DependencyViews
+	Breakers
 }
 
 // Quarantine decides about isolated jobs.
@@ -229,6 +231,7 @@ func (s *service) routes() []route {
 		{"GET /{$}", Viewer, (*service).home},
 		{"GET /style.css", Viewer, (*service).style},
 	}
+	all = append(all, dependencyRoutes()...)
 	all = append(all, s.scheduleRoutes()...)
 	all = append(all, s.auditRoutes()...)
 	if s.metrics != nil {

@@ -2,11 +2,13 @@ package ops
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"fmt"
 	"html/template"
 	"net/http"
 
+	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/store"
 )
 
@@ -23,16 +25,24 @@ type homeData struct {
 	Asynq, Metrics bool
 	Problem        string
 	Queues         []store.QueueInfo
+	Services       []delivery.DependencyInfo // that jobs need, the worst first
+	More           int                       // of them, not shown
+	Decided        []store.Event             // about them, lately
 }
 
-// home is a page of links and queue numbers. It comes up without Redis too, and
+const (
+	homeServices = 50
+	homeDecided  = 5
+)
+
+// home is a page of links, queue numbers and how dependencies stand. It comes up without Redis too, and
 // says so.
 func (s *service) home(w http.ResponseWriter, r *http.Request) error {
 	who := visitOf(r).who
 	data := homeData{Version: s.version, Actor: who.name, Role: string(who.role), Asynq: s.asynq != nil, Metrics: s.metrics != nil}
 	status := http.StatusOK
 	var err error
-	if data.Queues, err = s.queueInfos(r.Context()); err != nil {
+	if err = s.lookAround(r.Context(), &data); err != nil {
 		p := problemOf(err)
 		data.Problem, status = p.Title, p.Status
 		visitOf(r).err = err
@@ -47,6 +57,21 @@ func (s *service) home(w http.ResponseWriter, r *http.Request) error {
 	w.WriteHeader(status)
 	_, _ = page.WriteTo(w)
 	return nil
+}
+
+// lookAround reads what the page shows.
+func (s *service) lookAround(ctx context.Context, data *homeData) (err error) {
+	if data.Queues, err = s.queueInfos(ctx); err != nil {
+		return err
+	}
+	services, err := s.store.DependenciesInUse(ctx)
+	if err != nil {
+		return err
+	}
+	delivery.WorstFirst(services)
+	data.Services, data.More = services[:min(len(services), homeServices)], max(len(services)-homeServices, 0)
+	data.Decided, err = s.store.DependencyEvents(ctx, homeDecided)
+	return err
 }
 
 func (s *service) style(w http.ResponseWriter, r *http.Request) error {

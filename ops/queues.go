@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/store"
 )
@@ -114,7 +115,8 @@ func (s *service) listKinds(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]any{"kinds": kinds})
 }
 
-// listEvents shows the last decisions, newest first, of one queue or of all.
+// listEvents shows the last decisions, newest first, of one queue, of those about
+// dependencies and limits ("@dep"), or of all.
 func (s *service) listEvents(w http.ResponseWriter, r *http.Request) error {
 	values, err := params(r, "queue", "limit")
 	if err != nil {
@@ -124,17 +126,16 @@ func (s *service) listEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	queues := []string{values.Get("queue")}
-	if queues[0] == "" {
-		if queues, err = s.store.Queues(r.Context()); err != nil {
+	streams := []string{values.Get("queue")}
+	if streams[0] == "" {
+		if streams, err = s.store.Queues(r.Context()); err != nil {
 			return err
 		}
-	} else if err := jobs.CheckQueue(queues[0]); err != nil {
-		return err
+		streams = append(streams, delivery.Dependencies)
 	}
 	events := []store.Event{}
-	for _, queue := range queues {
-		some, err := s.store.Events(r.Context(), queue, limit)
+	for _, stream := range streams {
+		some, err := s.eventsOf(r.Context(), stream, limit)
 		if err != nil {
 			return err
 		}
@@ -142,6 +143,16 @@ func (s *service) listEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	slices.SortStableFunc(events, func(a, b store.Event) int { return b.At.Compare(a.At) })
 	return writeJSON(w, http.StatusOK, map[string]any{"events": events[:min(len(events), limit)]})
+}
+
+func (s *service) eventsOf(ctx context.Context, stream string, limit int) ([]store.Event, error) {
+	if stream == delivery.Dependencies {
+		return s.store.DependencyEvents(ctx, limit)
+	}
+	if err := jobs.CheckQueue(stream); err != nil {
+		return nil, err
+	}
+	return s.store.Events(ctx, stream, limit)
 }
 
 func (s *service) showVersion(w http.ResponseWriter, r *http.Request) error {

@@ -70,6 +70,9 @@ func (s *Scheduler) takeCensus(ctx context.Context, purpose string, period time.
 			}
 		}
 	}
+	if err == nil && mine {
+		_, err = s.store.ForgetDependencies(ctx)
+	}
 	s.complain(ctx, "cannot take the census", err)
 	return took
 }

@@ -92,6 +92,9 @@ func TestOneOfTheFleetTakesTheCensusInItsTurn(t *testing.T) {
 		if n := len(f.censuses) - taken; n != 1 {
 			t.Errorf("%d censuses that were asked for", n)
 		}
+		if f.forgot != len(f.censuses) {
+			t.Errorf("names of dependencies were to be forgotten %d times, with %d censuses", f.forgot, len(f.censuses))
+		}
 		f.mu.Unlock()
 		stop()
 		synctest.Wait()

@@ -25,6 +25,7 @@ type Store interface {
 	Stock
 	Redrive
 	Hold
+	Dependencies
 	deadletter.Plans
 }
 
@@ -89,7 +90,7 @@ func New(store Store, options Options) (*Scheduler, error) {
 		return c
 	}
 	if options.Registerer != nil {
-		options.Registerer.MustRegister(tally{store})
+		options.Registerer.MustRegister(tally{store}, standings{store})
 	}
 	return &Scheduler{
 		store: store, silence: options.Silence, every: options.Census, now: make(chan struct{}, 1), mail: make(chan string, 16), waits: make(chan struct{}, 1), log: options.Log,

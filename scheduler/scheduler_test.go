@@ -31,6 +31,8 @@ type fake struct {
 	actions  []string
 	silent   string // the owner that is, "dead" by default
 	began    time.Time
+	services []delivery.DependencyInfo // as DependenciesWatched says
+	forgot   int                       // how often names of dependencies were to be forgotten
 	stock
 	noPlans
 }

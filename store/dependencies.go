@@ -265,89 +265,7 @@ func (s *Store) TuneDependency(ctx context.Context, name string, t delivery.Tuni
 // DependencyEvents returns the last decisions about dependencies and limits, newest
 // first, at most 500.
 func (s *Store) DependencyEvents(ctx context.Context, limit int) ([]Event, error) {
-	return s.readEvents(ctx, dependencyEventsKey, "", limit)
-}
-
-// Dependencies returns all dependencies and limits that are known, by name: those that
-// have opened or were used within a week, and those with settings.
-func (s *Store) Dependencies(ctx context.Context) ([]delivery.DependencyInfo, error) {
-	names, err := s.rdb.ZRange(ctx, dependencyNamesKey, 0, -1).Result()
-	if err != nil {
-		return nil, fmt.Errorf("list dependencies: %w", unreachable(err))
-	}
-	sortStrings(names)
-	waiting, err := s.waitingBy(ctx)
-	if err != nil {
-		return nil, err
-	}
-	infos := []delivery.DependencyInfo{}
-	for _, name := range names {
-		info, known, err := s.dependency(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		info.Waiting = waiting[name]
-		if known || info.Waiting > 0 {
-			infos = append(infos, info)
-		}
-	}
-	return infos, nil
-}
-
-// Dependency returns one dependency or limit. ErrNotFound: nothing is known of it.
-func (s *Store) Dependency(ctx context.Context, name string) (delivery.DependencyInfo, error) {
-	if err := delivery.CheckLimitName(name); err != nil {
-		return delivery.DependencyInfo{}, err
-	}
-	info, known, err := s.dependency(ctx, name)
-	if err == nil {
-		var waiting map[string]int64
-		waiting, err = s.waitingBy(ctx)
-		info.Waiting = waiting[name]
-	}
-	if err == nil && !known && info.Waiting == 0 {
-		err = fmt.Errorf("dependency %s: %w", name, jobs.ErrNotFound)
-	}
-	return info, err
-}
-
-// waitingBy counts the jobs that wait, by what they wait for.
-func (s *Store) waitingBy(ctx context.Context) (map[string]int64, error) {
-	lanes, err := s.Lanes(ctx)
-	by := map[string]int64{}
-	for _, lane := range lanes {
-		by[lane.Name] += lane.Jobs
-	}
-	return by, err
-}
-
-func (s *Store) dependency(ctx context.Context, name string) (info delivery.DependencyInfo, known bool, err error) {
-	pipe := s.rdb.Pipeline()
-	record, votes := pipe.HGetAll(ctx, dependencyKey(name)), pipe.HGetAll(ctx, votesKey(name))
-	now := pipe.Time(ctx)
-	running := pipe.ZRangeWithScores(ctx, leasesKey(name), 0, -1)
-	if _, err := pipe.Exec(ctx); err != nil {
-		return info, false, fmt.Errorf("dependency %s: %w", name, unreachable(err))
-	}
-	h := hash(record.Val())
-	info = h.dependencyInfo(name, now.Val())
-	for _, z := range running.Val() {
-		if z.Score > float64(now.Val().UnixMilli()) {
-			info.Running++
-		}
-	}
-	for _, vote := range votes.Val() {
-		var at, calls, failed, long, longFailed int64
-		if n, _ := fmt.Sscan(vote, &at, &calls, &failed, &long, &longFailed); n != 5 || at < now.Val().Add(-delivery.VoteStands).UnixMilli() {
-			continue
-		}
-		info.Workers++
-		info.Calls, info.Failed = info.Calls+int(long), info.Failed+int(longFailed)
-		if long > 0 && float64(longFailed)/float64(long) >= info.Ratio {
-			info.Against++
-		}
-	}
-	return info, len(h) > 0 || len(votes.Val()) > 0, nil
+	return s.readEvents(ctx, dependencyEventsKey, delivery.Dependencies, limit)
 }
 
 // dependencyInfo reads a record.
@@ -367,8 +285,9 @@ func (h hash) dependencyInfo(name string, now time.Time) delivery.DependencyInfo
 			Limit: jobs.Limit{Rate: number("rate", 0), Concurrency: int(number("places", 0))},
 		},
 		Ratio: number("ratio", 0.5), MinCalls: int(number("least", 5)), Quorum: int(number("quorum", 2)),
-		Probes: int64(h.int("probes")), Resumed: int64(h.int("resumed")),
+		Probes: int64(h.int("probes")), Resumed: int64(h.int("resumed")), Looked: h.ms("lined"),
 	}
+	info.Set, info.Declared = h.settings()
 	if info.State == "" {
 		info.State = jobs.DependencyClosed
 	}

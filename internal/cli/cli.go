@@ -134,7 +134,7 @@ func (a *App) tree() *cobra.Command {
 	a.settings.commonFlags(root.PersistentFlags())
 	root.AddCommand(
 		a.devCommand(), a.workerCommand(), a.schedulerCommand(), a.opsCommand(),
-		a.jobCommand(), a.deadCommand(), a.queueCommand(), a.cronCommand(), a.auditCommand(), a.doctorCommand(), a.drillCommand(), a.benchCommand(), a.versionCommand(), a.exampleCommand(),
+		a.jobCommand(), a.deadCommand(), a.queueCommand(), a.depCommand(), a.limitCommand(), a.cronCommand(), a.auditCommand(), a.doctorCommand(), a.drillCommand(), a.benchCommand(), a.versionCommand(), a.exampleCommand(),
 	)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(root, cmd) }

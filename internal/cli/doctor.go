@@ -15,8 +15,9 @@ import (
 
 func (a *App) doctorCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "doctor", Short: "Look whether Redis keeps what the durability mode promises", Args: exactly(0, "no arguments"),
-		Long: "Look whether Redis keeps what the durability mode promises. Nothing is changed but for scratch keys, which are removed.\n" +
+		Use: "doctor", Short: "Look whether Redis keeps what the durability mode promises, and whether jobs wait for nothing", Args: exactly(0, "no arguments"),
+		Long: "Look whether Redis keeps what the durability mode promises, and whether breakers are open for long or jobs wait for what is closed.\n" +
+			"Nothing is changed but for scratch keys, which are removed.\n" +
 			"Exit code 1 when workers of that mode would refuse to start, 5 when Redis cannot be reached; warnings are no failure.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
@@ -28,6 +29,10 @@ func (a *App) doctorCommand() *cobra.Command {
 				if err != nil {
 					a.log.Warn("cannot measure the quarantine", "error", err) // such as where MEMORY is refused
 				}
+				ailing, err := ailments(ctx, s)
+				if err != nil {
+					return err
+				}
 				keys, err := a.settings.auditKeys()
 				if err != nil {
 					return err
@@ -38,11 +43,12 @@ func (a *App) doctorCommand() *cobra.Command {
 				}
 				told := struct {
 					doctor.Report
-					Quarantine []delivery.DeadMemory `json:"quarantine"`
-					AuditKey   bool                  `json:"audit_key"` // this process has one
-					Audit      []audit.Standing      `json:"audit"`
-				}{report, memory, keys.Seals(), sealed}
-				if err := a.print(told, func() { a.diagnosis(report); a.deadMemory(memory); a.standings(sealed, keys) }); err != nil {
+					Quarantine   []delivery.DeadMemory `json:"quarantine"`
+					AuditKey     bool                  `json:"audit_key"` // this process has one
+					Audit        []audit.Standing      `json:"audit"`
+					Dependencies []ailment             `json:"dependencies"`
+				}{report, memory, keys.Seals(), sealed, ailing}
+				if err := a.print(told, func() { a.diagnosis(report); a.deadMemory(memory); a.standings(sealed, keys); a.ailmentTable(ailing) }); err != nil {
 					return err
 				}
 				if report.Verdict == doctor.Refuse {

@@ -228,7 +228,7 @@ func (a *App) jobGet() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(info, func() { a.story(info) })
+		return a.print(info, func() { a.story(info); a.whyItWaits(ctx, s, info) })
 	})
 }
 

@@ -66,14 +66,17 @@ func (a *App) story(i jobs.Info) {
 	if i.Tenant != "" {
 		a.printf("  tenant %s\n", i.Tenant)
 	}
-	if i.WaitingOn != nil && i.WaitingOn.Type == "operator" {
+	switch {
+	case i.WaitingOn != nil && i.WaitingOn.Type == "operator":
 		a.printf("  paused since %s by %s; it goes on when it is resumed\n", clock(i.WaitingOn.Since), oneLine(i.WaitingOn.Name, 200))
-	} else if i.WaitingOn != nil && i.WaitingOn.Type == "turn" {
+	case i.WaitingOn != nil && i.WaitingOn.Type == "turn":
 		a.printf("  waits its turn among the tenants of the queue since %s: its own has more jobs before it\n", clock(i.WaitingOn.Since))
-	} else if i.WaitingOn != nil {
+	case i.WaitingOn != nil && (i.WaitingOn.Type == "dependency" || i.WaitingOn.Type == "limit"):
+		a.printf("  waits for the %s %s since %s; it resumes by itself, no attempt used\n", i.WaitingOn.Type, oneLine(i.WaitingOn.Name, 200), clock(i.WaitingOn.Since))
+	case i.WaitingOn != nil:
 		a.printf("  waits for %s: %s since %s, until %s at the latest; it resumes by itself\n",
 			i.WaitingOn.Type, oneLine(i.WaitingOn.Name, 200), clock(i.WaitingOn.Since), clock(i.WaitingOn.Until))
-	} else if !i.DueAt.IsZero() {
+	case !i.DueAt.IsZero():
 		a.printf("  due %s\n", clock(i.DueAt))
 	}
 	if i.PauseAsked {
@@ -119,15 +122,23 @@ func (a *App) family(i jobs.Info) {
 }
 
 func jobRows(list []jobs.Info) [][]string {
-	rows := [][]string{{"QUEUE", "KEY", "KIND", "STATE", "ATTEMPTS", "DUE", "LAST FAILURE"}}
+	rows := [][]string{{"QUEUE", "KEY", "KIND", "STATE", "ATTEMPTS", "DUE", "WAITS FOR", "LAST FAILURE"}}
 	for _, i := range list {
 		failure := ""
 		if f := i.LastFailure(); f != nil {
 			failure = string(f.Class) + ": " + f.Message
 		}
-		rows = append(rows, []string{i.Queue, i.Key, i.Kind, string(i.State), fmt.Sprint(i.Attempts), clock(i.DueAt), failure})
+		rows = append(rows, []string{i.Queue, i.Key, i.Kind, string(i.State), fmt.Sprint(i.Attempts), clock(i.DueAt), waitsFor(i.WaitingOn), failure})
 	}
 	return rows
+}
+
+// waitsFor says in few words what a job waits for, and since when.
+func waitsFor(w *jobs.Waiting) string {
+	if w == nil {
+		return "-"
+	}
+	return oneLine(w.Type+" "+w.Name, 50) + " since " + clock(w.Since)
 }
 
 // listOf is a list of names in a line.

@@ -3,6 +3,9 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -41,8 +44,8 @@ func (a *App) queueTable(infos []store.QueueInfo) {
 	rows := [][]string{{"QUEUE", "PENDING", "RUNNING", "SCHEDULED", "RETRYING", "PAUSED", "QUARANTINED", "ENDED", "STATE"}}
 	for _, q := range infos {
 		state := "open"
-		for reason, why := range q.Reasons {
-			state = "paused by " + reason + " (" + why + ")"
+		if q.Paused {
+			state = "paused by " + reasonsOf(q)
 		}
 		row := []string{q.Queue}
 		for _, n := range []int64{q.Pending, q.Running, q.Scheduled, q.Retrying, q.Parked, q.Quarantined, q.Ended} {
@@ -51,6 +54,15 @@ func (a *App) queueTable(infos []store.QueueInfo) {
 		rows = append(rows, append(row, state))
 	}
 	a.table(rows...)
+}
+
+// reasonsOf lists why a queue is paused.
+func reasonsOf(q store.QueueInfo) string {
+	var all []string
+	for _, reason := range slices.Sorted(maps.Keys(q.Reasons)) {
+		all = append(all, reason+" ("+q.Reasons[reason]+")")
+	}
+	return strings.Join(all, ", ")
 }
 
 func (a *App) queueHold(verb string) *cobra.Command {

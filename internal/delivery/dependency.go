@@ -1,7 +1,9 @@
 package delivery
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -104,8 +106,10 @@ type Refusal struct {
 
 // Lane is where jobs of a kind wait in a queue for one name.
 type Lane struct {
-	Queue, Name, Kind string
-	Jobs              int64 // entries; some may have moved on
+	Queue string `json:"queue"`
+	Name  string `json:"name"`
+	Kind  string `json:"kind"`
+	Jobs  int64  `json:"jobs"` // entries; some may have moved on
 }
 
 // Grant is how many of those who wait may begin.
@@ -140,19 +144,73 @@ type Lease struct {
 // DependencyInfo is all that people see of a dependency or a limit.
 type DependencyInfo struct {
 	jobs.Standing
-	Rate     float64 `json:"rate,omitempty"` // while it recovers: jobs that may begin in this second
-	Ratio    float64 `json:"ratio"`
-	MinCalls int     `json:"min_calls"`
-	Quorum   int     `json:"quorum"`
-	Workers  int     `json:"workers"` // that have a vote
-	Against  int     `json:"against"` // of them, that see it fail
-	Calls    int     `json:"calls"`   // ended within the last 30 s, as workers last said
-	Failed   int     `json:"failed"`  // of them
-	Running  int     `json:"running"` // places taken, where concurrency is limited
-	Waiting  int64   `json:"waiting"` // jobs parked on it
-	Probes   int64   `json:"probes"`  // since it opened
-	Resumed  int64   `json:"resumed"` // jobs sent back since it opened
-	NextTry  string  `json:"next_try,omitempty"`
+	Rate     float64   `json:"rate,omitempty"` // while it recovers: jobs that may begin in this second
+	Ratio    float64   `json:"ratio"`
+	MinCalls int       `json:"min_calls"`
+	Quorum   int       `json:"quorum"`
+	Workers  int       `json:"workers"` // that have a vote
+	Against  int       `json:"against"` // of them, that see it fail
+	Calls    int       `json:"calls"`   // ended within the last 30 s, as workers last said
+	Failed   int       `json:"failed"`  // of them
+	Running  int       `json:"running"` // places taken, where concurrency is limited
+	Waiting  int64     `json:"waiting"` // jobs parked on it
+	Held     int64     `json:"held"`    // pending jobs of queues that are paused whole for it
+	Probes   int64     `json:"probes"`  // since it opened
+	Resumed  int64     `json:"resumed"` // jobs sent back since it opened
+	NextTry  string    `json:"next_try,omitempty"`
+	Kinds    []string  `json:"kinds,omitempty"`      // that need it, as their workers have said
+	Declared bool      `json:"declared,omitempty"`   // a program has described it
+	Set      []string  `json:"set,omitempty"`        // settings that are an operator's: resume, ratio, min_calls, quorum, rate, concurrency
+	Looked   time.Time `json:"looked_at,omitzero"`   // when a process last asked whether those who wait may go
+	Oldest   time.Time `json:"oldest_wait,omitzero"` // since when the first of them waits
+}
+
+// Named reports whether somebody has named it: a kind, a program or an operator. Other
+// names come along with jobs, as hosts of http.request do, and there may be any number.
+func (i DependencyInfo) Named() bool {
+	return IsLimit(i.Name) || i.Declared || len(i.Kinds) > 0 || len(i.Set) > 0
+}
+
+// AllWaiting is how many jobs do not begin because of it.
+func (i DependencyInfo) AllWaiting() int64 { return i.Waiting + i.Held }
+
+// Next says what happens by itself, or who has to do what; "" when calls are made and
+// nobody waits.
+func (i DependencyInfo) Next() string {
+	switch {
+	case i.Forced:
+		return "It stays open until somebody closes it: perdure dep close " + i.Name + " --reason WHY"
+	case i.State == jobs.DependencyOpen:
+		return fmt.Sprintf("It closes by itself: at most a probe a second, the next %s; then jobs resume, 1, 2, 4 ... up to %g a second", i.NextTry, i.Resume)
+	case i.State == jobs.DependencyRecovering:
+		return fmt.Sprintf("Jobs resume by themselves, %g a second now, up to %g; it closes then", i.Rate, i.Resume)
+	case i.Waiting > 0 && i.Limit.None():
+		return fmt.Sprintf("Those who wait resume by themselves, %g a second", i.Resume)
+	case i.Waiting > 0:
+		return "Those who wait begin as its limit allows"
+	}
+	return ""
+}
+
+// Unlimited is a limit that nothing is known of: it bounds nothing.
+func Unlimited(name string) DependencyInfo {
+	return DependencyInfo{Standing: jobs.Standing{Name: name, State: jobs.DependencyClosed}}
+}
+
+// StateNumber is a state in metrics.
+func StateNumber(s jobs.DependencyState) float64 {
+	switch s {
+	case jobs.DependencyOpen:
+		return 2
+	case jobs.DependencyRecovering:
+		return 1
+	}
+	return 0
+}
+
+// WorstFirst puts those first that are open, then those that recover.
+func WorstFirst(infos []DependencyInfo) {
+	slices.SortStableFunc(infos, func(a, b DependencyInfo) int { return cmp.Compare(StateNumber(b.State), StateNumber(a.State)) })
 }
 
 // Tuning is what an operator sets of a dependency or a limit; nil fields stay, a value
@@ -168,7 +226,7 @@ type Tuning struct {
 
 // Check returns an error matching [jobs.ErrInvalid] that names what is out of bounds.
 func (t Tuning) Check(name string) error {
-	d := jobs.Dependency{Name: strings.ReplaceAll(name, "/", ":")}
+	d := jobs.Dependency{Name: name}
 	some := false
 	number := func(from *float64, to *float64) {
 		if some = some || from != nil; from != nil && *from >= 0 {
@@ -199,6 +257,9 @@ func (t Tuning) Check(name string) error {
 		if zero {
 			return &jobs.InvalidError{Field: field, Value: 0, Bound: "over 0, or below 0 for the default"}
 		}
+	}
+	if IsLimit(name) {
+		return d.Limit.Check("limit of " + name)
 	}
 	return d.Check()
 }

@@ -25,6 +25,7 @@ type attempt struct {
 
 	mu      sync.Mutex
 	entered map[string]bool
+	called  []string // services
 	outputs map[string][]byte
 }
 
@@ -135,6 +136,9 @@ func (a *attempt) Undone(string) int { return 0 }
 
 func (a *attempt) Unmet() []string { return nil }
 
-func (a *attempt) Call(context.Context, string, []string) (func(error), error) {
+func (a *attempt) Call(_ context.Context, _ string, services []string) (func(error), error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.called = append(a.called, services...)
 	return func(error) {}, nil
 }

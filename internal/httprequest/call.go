@@ -49,7 +49,7 @@ func newTransport(allowed policy) *http.Transport {
 
 func (c *caller) handler() jobs.Handler {
 	return Kind.Do(func(ctx context.Context, r Request) (Response, error) {
-		return jobs.Step(ctx, "request", func(ctx context.Context) (Response, error) { return c.call(ctx, r) })
+		return jobs.Step(ctx, "request", func(ctx context.Context) (Response, error) { return c.call(ctx, r) }, jobs.StepNeeds(r.services()...))
 	})
 }
 
