@@ -175,7 +175,19 @@ func depFor(i delivery.DependencyInfo, now time.Time) string {
 }
 
 func eventLine(e store.Event) string {
-	return fmt.Sprintf("%s %s by %s: %s", clock(e.At), e.What, oneLine(e.Actor, 60), oneLine(e.Reason, 300))
+	change := changeOf(e)
+	if change != "" {
+		change = " (" + change + ")"
+	}
+	return fmt.Sprintf("%s %s%s by %s: %s", clock(e.At), e.What, oneLine(change, 100), oneLine(e.Actor, 60), oneLine(e.Reason, 300))
+}
+
+// changeOf says what a decision has changed.
+func changeOf(e store.Event) string {
+	if e.Before == "" && e.After == "" {
+		return ""
+	}
+	return strings.TrimSpace(e.Before + " -> " + e.After)
 }
 
 func (a *App) depForce(verb string) *cobra.Command {
@@ -246,9 +258,9 @@ func (a *App) depEvents() *cobra.Command {
 				}
 				events = events[:min(len(events), limit)]
 				return a.print(map[string]any{"events": events}, func() {
-					rows := [][]string{{"AT", "WHAT", "ABOUT", "BY", "WHY"}}
+					rows := [][]string{{"AT", "WHAT", "ABOUT", "CHANGE", "BY", "WHY"}}
 					for _, e := range events {
-						rows = append(rows, []string{clock(e.At), e.What, e.Key, e.Actor, e.Reason})
+						rows = append(rows, []string{clock(e.At), e.What, e.Key, changeOf(e), e.Actor, e.Reason})
 					}
 					a.table(rows...)
 				})

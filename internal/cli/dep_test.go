@@ -90,7 +90,7 @@ func TestDependencies(t *testing.T) {
 		p.on(0, "accepted", "job", "enqueue", "pay", "--key", fmt.Sprint("k", i), "--data", `"x"`)
 	}
 	p.until("payments  open", "dep", "list")
-	p.on(0, "payments  OPEN|connection refused|It closes by itself: at most a probe a second|needed by pay|open by perdure", "dep", "show", "payments")
+	p.on(0, "payments  OPEN|connection refused|It closes by itself: at most a probe a second|needed by pay|by perdure: ", "dep", "show", "payments")
 	p.until("dependency payments since", "job", "list", "--state", "paused") // a probe was made
 	p.on(0, "OPEN (FORCED)|ann: their maintenance|It stays open until somebody closes it: perdure dep close payments", "dep", "open", "payments", "--reason", "their maintenance")
 	p.until("dependency payments since", "job", "list", "--state", "paused")
@@ -118,7 +118,7 @@ func TestDependencies(t *testing.T) {
 		p.on(0, "COMPLETED|attempts used 0", "job", "wait", fmt.Sprint("k", i))
 	}
 	p.on(0, "resumes at 100/s", "dep", "set", "payments", "--resume", "default", "--reason", "as before")
-	p.on(0, "resume 4 to default: as before|their maintenance|ann", "dep", "events")
+	p.on(0, "resume=4 -> resume=default|as before|their maintenance|ann", "dep", "events")
 	var decided struct{ Events []store.Event }
 	if err := json.Unmarshal([]byte(p.on(0, "", "dep", "events", "payments", "--limit", "2", "-o", "json")), &decided); err != nil || len(decided.Events) != 2 || decided.Events[0].What != "set" {
 		t.Errorf("%+v %v", decided, err)
