@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	syncEvery = 2 * time.Second        // the board is read, should news be lost
+	syncEvery = 5 * time.Second        // the board is read, should news be lost
 	voteAfter = 50 * time.Millisecond  // failures of the same moment make one vote
 	voteEvery = 5 * time.Second        // a worker that calls a service has a vote
 	askEvery  = 500 * time.Millisecond // whether a health check is due

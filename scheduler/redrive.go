@@ -35,7 +35,7 @@ const (
 	lanesEvery  = 100 * time.Millisecond // how old what is known of the lanes may be meanwhile
 	redriveOpen = 200 * time.Millisecond // while a breaker is open
 	redriveFail = 500 * time.Millisecond
-	redriveIdle = 5 * time.Second // unless it is heard that jobs wait
+	redriveIdle = 30 * time.Second // unless it is heard that jobs wait
 	holdEvery   = 500 * time.Millisecond
 )
 

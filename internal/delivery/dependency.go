@@ -66,7 +66,7 @@ type Pass struct {
 
 // PassStands is how long after its issue a pass is worth something: jobs that could
 // not begin by then would begin all at once.
-const PassStands = 500 * time.Millisecond
+const PassStands = 300 * time.Millisecond
 
 // String is how a pass is stored; Since is put in front by the script that issues it.
 func (p Pass) String() string {

@@ -34,14 +34,14 @@ func ramping(resume float64, length time.Duration) []time.Time {
 func TestAStampedeIsSeen(t *testing.T) {
 	t.Parallel()
 	calls := ramping(10, 8*time.Second)
-	seconds, worst := windows(slices.Clone(calls), 10)
+	seconds, worst := windows(slices.Clone(calls), 10, time.Second)
 	if worst > 1 || seconds[5] != 10 {
 		t.Errorf("a ramp as it should be: %v, %.2f", seconds, worst)
 	}
 	for i := range 8 { // eight more within a tenth of a second
 		calls = append(calls, calls[0].Add(6*time.Second+time.Duration(i)*10*time.Millisecond))
 	}
-	if seconds, worst := windows(calls, 10); worst < 1.2 {
+	if seconds, worst := windows(calls, 10, time.Second); worst < 1.2 {
 		t.Errorf("a stampede: %v, %.2f", seconds, worst)
 	}
 }
