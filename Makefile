@@ -19,8 +19,9 @@ build: ## build bin/perdure (needs only Go)
 dev: build ## build, then everything in one process with sample orders (needs only Go)
 	bin/perdure dev --samples
 
+# Tests wait more than they compute: four at a time in each package.
 test: redis ## all tests, with the race detector, on the real Redis; TESTFLAGS='-run Name -v' for some
-	go test -race -timeout 9m $(TESTFLAGS) ./...
+	go test -race -parallel 4 -timeout 9m $(TESTFLAGS) ./...
 
 redis: ## make sure that redis-server is on PATH; installs it where it can
 	@sh scripts/ensure-redis.sh
