@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,8 +15,12 @@ import (
 // outageEvery leaves orders time to come back between two outages; a run of
 // [leastDuration] has one.
 func outageEvery(o Options) time.Duration {
-	return min(max(o.Duration/6, 12*time.Second), 25*time.Second)
+	return min(max(o.Duration/6, 10*time.Second), 25*time.Second)
 }
+
+// unmet is for how much longer a service stays away that nobody has called: its jobs may
+// still be coming back from the outage before.
+const unmet = 6 * time.Second
 
 // outage takes one of the services away for a while. It has happened when somebody met
 // it.
@@ -30,11 +35,14 @@ func (s *stage) outage(ctx context.Context, f fault) (bool, error) {
 		return false, err
 	}
 	sleep(ctx, f.Hold)
-	if err := s.tell(ctx, name, slowness(name)); err != nil {
-		return false, err
-	}
 	after, err := s.refused(name)
-	return after > before, err
+	for began := time.Now(); err == nil && after == before && time.Since(began) < unmet; {
+		if !sleep(ctx, 100*time.Millisecond) {
+			break
+		}
+		after, err = s.refused(name)
+	}
+	return after > before, errors.Join(err, s.tell(context.WithoutCancel(ctx), name, slowness(name)))
 }
 
 // tell has a service behave in one way and no other.
