@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -196,7 +197,10 @@ func (g *Guard) look(q Question) (*Call, []delivery.Ask, *Held) {
 			c.covered[name] = true
 			continue
 		}
-		ask, held := g.lookAt(c, name, standing, pass)
+		if g.besideProbe(q, name, standing) {
+			continue
+		}
+		ask, held := g.lookAt(c, name, standing, pass, q.Pass != nil)
 		if held != nil {
 			return c, nil, held
 		}
@@ -235,7 +239,19 @@ func (g *Guard) afford(c *Call, q Question) *Held {
 	return nil
 }
 
-func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *delivery.Pass) (*delivery.Ask, *Held) {
+// besideProbe reports whether a service need not be asked about, because what begins is
+// to find out about another one that it needs too: when both are gone, each would have
+// to wait for the other. The lock is held.
+func (g *Guard) besideProbe(q Question, name string, standing jobs.Standing) bool {
+	p := q.Pass
+	if p == nil || !p.Probe || p.Name == name || delivery.IsLimit(name) || !slices.Contains(q.Names, p.Name) || standing.State != jobs.DependencyOpen && standing.State != jobs.DependencyRecovering {
+		return false
+	}
+	probed := g.view[p.Name]
+	return probed.State == jobs.DependencyOpen && probed.Turn == p.Turn && !standing.Throttled.After(g.store.Now())
+}
+
+func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *delivery.Pass, sent bool) (*delivery.Ask, *Held) {
 	s, now := g.service(name), g.now()
 	s.used = now
 	switch standing.State {
@@ -256,11 +272,11 @@ func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *deliv
 		if wait := standing.Throttled.Sub(g.store.Now()); wait > 0 {
 			return nil, throttled(standing)
 		}
-		if pass == nil && s.refused > now {
+		if pass == nil && !sent && s.refused > now {
 			return nil, unavailable(standing)
 		}
 		if pass == nil {
-			return &delivery.Ask{Name: name}, nil
+			return asking(name, nil, sent), nil
 		}
 	default:
 		if !delivery.IsLimit(name) {
@@ -272,14 +288,20 @@ func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *deliv
 	if standing.Limit.None() {
 		return nil, nil
 	}
-	if pass == nil && s.refused > now {
+	if pass == nil && !sent && s.refused > now {
 		return nil, atLimit(name, standing)
 	}
-	ask := delivery.Ask{Name: name}
-	if pass != nil {
-		ask.Pass = pass.ID
+	return asking(name, pass, sent), nil
+}
+
+func asking(name string, pass *delivery.Pass, sent bool) *delivery.Ask {
+	switch {
+	case pass != nil:
+		return &delivery.Ask{Name: name, Pass: pass.ID}
+	case sent:
+		return &delivery.Ask{Name: name, Pass: delivery.SentBack}
 	}
-	return &ask, nil
+	return &delivery.Ask{Name: name}
 }
 
 // covers reports whether a step need not ask, because its execution was let through for

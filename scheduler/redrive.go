@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -23,7 +22,7 @@ type Redrive interface {
 
 // Hold is what the scheduler needs of the store to pause queues for a dependency.
 type Hold interface {
-	Held(ctx context.Context) (held map[string][]string, pending map[string]int64, err error)
+	Held(ctx context.Context) (delivery.Held, error)
 	QueuesNeeding(ctx context.Context, name string) ([]string, error)
 	HoldQueue(ctx context.Context, queue, name, why string) error
 	Shelve(ctx context.Context, queue, name string) (moved int, over bool, err error)
@@ -43,14 +42,13 @@ const (
 // happened, so any number may run, one may begin where another has died, and none has
 // to be told anything. What it keeps is for its speed only.
 type redriver struct {
-	s       *Scheduler
-	board   map[string]jobs.Standing
-	held    map[string][]string // names by queue
-	pending map[string]int64    // jobs of these queues
-	looked  time.Time           // at the queues
-	lanes   []delivery.Lane
-	listed  time.Time // the lanes
-	turn    int       // which lane is first
+	s      *Scheduler
+	board  map[string]jobs.Standing
+	held   delivery.Held
+	looked time.Time // at the queues
+	lanes  []delivery.Lane
+	listed time.Time // the lanes
+	turn   int       // which lane is first
 }
 
 func (s *Scheduler) redrive(ctx context.Context) {
@@ -100,6 +98,9 @@ func (r *redriver) look(ctx context.Context) (again time.Duration, err error) {
 	byName := map[string][]*delivery.Lane{}
 	for i := range r.lanes {
 		lane := &r.lanes[i]
+		if r.held.Resting[lane.Queue] {
+			continue // nobody would claim what is sent there
+		}
 		byName[lane.Name] = append(byName[lane.Name], lane)
 	}
 	for name, standing := range r.board {
@@ -108,7 +109,7 @@ func (r *redriver) look(ctx context.Context) (again time.Duration, err error) {
 		}
 	}
 	again = redriveIdle
-	if len(r.held) > 0 {
+	if len(r.held.For) > 0 {
 		again = redriveOpen
 	}
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
@@ -132,7 +133,7 @@ func (r *redriver) send(ctx context.Context, name string, lanes []*delivery.Lane
 	}
 	queue := r.heldFor(name)
 	if queue != "" {
-		waiting += r.pending[queue]
+		waiting += r.held.Pending[queue]
 	}
 	g, err := r.s.store.Grant(ctx, name, waiting, false)
 	if err != nil || g.Jobs == 0 {
@@ -153,7 +154,7 @@ func (r *redriver) send(ctx context.Context, name string, lanes []*delivery.Lane
 		share.lane.Jobs = left
 		sent += n
 		if g.Probe && n > 0 { // it is the one probe: no other job may be let through for it
-			if queue = ""; slices.Contains(r.held[share.lane.Queue], name) {
+			if queue = ""; slices.Contains(r.held.For[share.lane.Queue], name) {
 				queue = share.lane.Queue
 			}
 		}
@@ -170,22 +171,22 @@ func (r *redriver) send(ctx context.Context, name string, lanes []*delivery.Lane
 
 // release ends the pauses for a name, so that those who are sent back are claimed.
 func (r *redriver) release(ctx context.Context, name string) error {
-	for queue, names := range r.held {
+	for queue, names := range r.held.For {
 		if !slices.Contains(names, name) {
 			continue
 		}
 		if err := r.shelve(ctx, queue, name); err != nil {
 			return err
 		}
-		r.held[queue] = slices.DeleteFunc(names, func(n string) bool { return n == name })
+		r.held.For[queue] = slices.DeleteFunc(names, func(n string) bool { return n == name })
 	}
 	return nil
 }
 
 // heldFor returns a queue with pending jobs that is paused for a name, or "".
 func (r *redriver) heldFor(name string) string {
-	for _, queue := range slices.Sorted(maps.Keys(r.held)) {
-		if slices.Contains(r.held[queue], name) && r.pending[queue] > 0 {
+	for _, queue := range slices.Sorted(maps.Keys(r.held.For)) {
+		if slices.Contains(r.held.For[queue], name) && r.held.Pending[queue] > 0 {
 			return queue
 		}
 	}
@@ -200,19 +201,26 @@ type share struct {
 // shares divides n among lanes: equally, what one does not need to the others, and what
 // cannot be divided to those whose turn it is.
 func shares(lanes []*delivery.Lane, n, turn int) []share {
-	if len(lanes) == 0 {
-		return nil
-	}
 	all := make([]share, len(lanes))
 	for i := range lanes {
 		all[i].lane = lanes[(i+turn)%len(lanes)]
 	}
-	// Those who need least are served first, so that what they leave is known.
-	slices.SortStableFunc(all, func(a, b share) int { return cmp.Compare(a.lane.Jobs, b.lane.Jobs) })
-	for i := range all {
-		left := len(all) - i
-		all[i].jobs = int(min(int64((n+left-1)/left), all[i].lane.Jobs))
-		n -= all[i].jobs
+	for more := true; n > 0 && more; {
+		more = false
+		open := 0
+		for _, s := range all {
+			if int64(s.jobs) < s.lane.Jobs {
+				open++
+			}
+		}
+		each := max(n/max(open, 1), 1)
+		for i := range all {
+			s := &all[i]
+			if left := s.lane.Jobs - int64(s.jobs); left > 0 && n > 0 {
+				some := int(min(int64(each), left, int64(n)))
+				s.jobs, n, more = s.jobs+some, n-some, true
+			}
+		}
 	}
 	return slices.DeleteFunc(all, func(s share) bool { return s.jobs == 0 })
 }
@@ -221,7 +229,7 @@ func shares(lanes []*delivery.Lane, n, turn int) []share {
 // those that are not any more.
 func (r *redriver) hold(ctx context.Context) error {
 	var err error
-	if r.held, r.pending, err = r.s.store.Held(ctx); err != nil {
+	if r.held, err = r.s.store.Held(ctx); err != nil {
 		return err
 	}
 	for name, standing := range r.board {
@@ -233,7 +241,7 @@ func (r *redriver) hold(ctx context.Context) error {
 			return err
 		}
 		for _, queue := range queues {
-			if slices.Contains(r.held[queue], name) {
+			if slices.Contains(r.held.For[queue], name) {
 				continue
 			}
 			why := name + " is not available: " + standing.Reason
@@ -243,7 +251,7 @@ func (r *redriver) hold(ctx context.Context) error {
 			r.s.log.Warn("a queue is paused until a dependency is back", "queue", queue, "dependency", name, "reason", standing.Reason)
 		}
 	}
-	for queue, names := range r.held {
+	for queue, names := range r.held.For {
 		for _, name := range names {
 			if r.board[name].State == jobs.DependencyOpen {
 				continue

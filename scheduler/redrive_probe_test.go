@@ -31,8 +31,8 @@ func (o *outage) Board(context.Context) (map[string]jobs.Standing, error) {
 	return map[string]jobs.Standing{"pay": {Name: "pay", State: jobs.DependencyOpen, Turn: 1}}, nil
 }
 
-func (o *outage) Held(context.Context) (map[string][]string, map[string]int64, error) {
-	return o.held, o.pending, nil
+func (o *outage) Held(context.Context) (delivery.Held, error) {
+	return delivery.Held{For: o.held, Pending: o.pending}, nil
 }
 
 func (o *outage) Grant(context.Context, string, int64, bool) (delivery.Grant, error) {

@@ -41,3 +41,21 @@ func TestShares(t *testing.T) {
 		}
 	})
 }
+
+// TestSharesInTurn: over many grants of one job each, no lane waits for another, however
+// long they are.
+func TestSharesInTurn(t *testing.T) {
+	t.Parallel()
+	small, big, bigger := &delivery.Lane{Jobs: 2}, &delivery.Lane{Jobs: 10_000}, &delivery.Lane{Jobs: 20_000}
+	got := map[*delivery.Lane]int{}
+	for turn := range 300 {
+		for _, s := range shares([]*delivery.Lane{small, big, bigger}, 1, turn) {
+			got[s.lane] += s.jobs
+		}
+	}
+	for _, lane := range []*delivery.Lane{small, big, bigger} {
+		if got[lane] != 100 {
+			t.Errorf("a lane of %d got %d of 300", lane.Jobs, got[lane])
+		}
+	}
+}

@@ -283,9 +283,7 @@ func (f *fake) Drive(context.Context, delivery.Lane, int, delivery.Grant, int) (
 	return 0, 0, nil
 }
 
-func (f *fake) Held(context.Context) (map[string][]string, map[string]int64, error) {
-	return nil, nil, nil
-}
+func (f *fake) Held(context.Context) (delivery.Held, error) { return delivery.Held{}, nil }
 
 func (f *fake) QueuesNeeding(context.Context, string) ([]string, error) { return nil, nil }
 

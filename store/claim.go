@@ -46,7 +46,7 @@ func (s *Store) Isolate(ctx context.Context, queue, owner string, alone bool) (d
 	}
 	reply, err := s.run(ctx, "isolate", []string{
 		suspectsKey(queue), pausedKey(queue), activeKey(queue), leaseKey(queue), retryKey(queue), tokensKey(queue),
-		ownerKey(queue, owner), parkedKey(queue), taskKey(queue, ""),
+		ownerKey(queue, owner), parkedKey(queue), taskKey(queue, ""), holdsKey(queue),
 	}, owner, s.calls.Add(1), nothingElse, leaseSeconds)
 	if err != nil {
 		return delivery.Batch{}, err

@@ -301,7 +301,7 @@ func (h hash) dependencyInfo(name string, now time.Time) delivery.DependencyInfo
 		switch next := h.ms("next"); {
 		case info.Forced:
 			info.NextTry = "when somebody closes it"
-		case h["probe"] != "":
+		case h["probe"] != "" && h.ms("lasts").After(now):
 			info.NextTry = "under way"
 		case next.After(now):
 			info.NextTry = "at " + next.UTC().Format(time.RFC3339)

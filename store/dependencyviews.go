@@ -67,11 +67,11 @@ func (s *Store) around(ctx context.Context) (around, error) {
 			a.kinds[need] = append(a.kinds[need], name)
 		}
 	}
-	held, _, err := s.Held(ctx)
+	held, err := s.Held(ctx)
 	if err != nil {
 		return a, err
 	}
-	for queue, names := range held {
+	for queue, names := range held.For {
 		q, err := s.QueueInfo(ctx, queue) // with those that wait their turn
 		if err != nil {
 			return a, err
@@ -302,12 +302,12 @@ func (s *Store) DependencyStory(ctx context.Context, name string) (DependencySto
 			story.Lanes = append(story.Lanes, lane)
 		}
 	}
-	held, _, err := s.Held(ctx)
+	held, err := s.Held(ctx)
 	if err != nil {
 		return story, err
 	}
-	for _, queue := range slices.Sorted(maps.Keys(held)) {
-		if slices.Contains(held[queue], name) {
+	for _, queue := range slices.Sorted(maps.Keys(held.For)) {
+		if slices.Contains(held.For[queue], name) {
 			story.Queues = append(story.Queues, queue)
 		}
 	}

@@ -141,31 +141,34 @@ func (s *Store) LetThrough(ctx context.Context, queue, name string, g delivery.G
 	return unreachable(s.rdb.Set(ctx, letKey(queue), pass, 5*time.Second).Err())
 }
 
-// Held returns for which dependencies each queue is paused, of those that are for any;
-// and how many pending jobs each of these has.
-func (s *Store) Held(ctx context.Context) (held map[string][]string, pending map[string]int64, err error) {
+// Held returns which queues are paused for dependencies, and which for something else.
+func (s *Store) Held(ctx context.Context) (delivery.Held, error) {
+	h := delivery.Held{For: map[string][]string{}, Pending: map[string]int64{}, Resting: map[string]bool{}}
 	queues, err := s.Queues(ctx)
 	if err != nil || len(queues) == 0 {
-		return nil, nil, err
+		return h, err
 	}
 	pipe := s.rdb.Pipeline()
-	holds, sizes := make([]*redis.StringSliceCmd, len(queues)), make([]*redis.IntCmd, len(queues))
+	holds, paused := make([]*redis.StringSliceCmd, len(queues)), make([]*redis.IntCmd, len(queues))
+	pending, turns := make([]*redis.IntCmd, len(queues)), make([]*redis.IntCmd, len(queues))
 	for i, queue := range queues {
-		holds[i], sizes[i] = pipe.HKeys(ctx, holdsKey(queue)), pipe.LLen(ctx, pendingKey(queue))
+		holds[i], paused[i] = pipe.HKeys(ctx, holdsKey(queue)), pipe.Exists(ctx, pausedKey(queue))
+		pending[i], turns[i] = pipe.LLen(ctx, pendingKey(queue)), pipe.ZCard(ctx, queuedKey(queue))
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, nil, fmt.Errorf("list queues that are held: %w", unreachable(err))
+		return h, fmt.Errorf("list queues that are held: %w", unreachable(err))
 	}
-	held, pending = map[string][]string{}, map[string]int64{}
 	for i, queue := range queues {
 		for _, hold := range holds[i].Val() {
 			if name, ok := strings.CutPrefix(hold, holdName("")); ok {
-				held[queue] = append(held[queue], name)
-				pending[queue] = sizes[i].Val()
+				h.For[queue] = append(h.For[queue], name)
+				h.Pending[queue] = pending[i].Val() + turns[i].Val()
 			}
 		}
+		reasons := len(holds[i].Val()) // none, of a pause by asynq's tools
+		h.Resting[queue] = paused[i].Val() == 1 && (reasons == 0 || reasons > len(h.For[queue]))
 	}
-	return held, pending, nil
+	return h, nil
 }
 
 // QueuesNeeding returns the queues all of whose kinds need a dependency, as far as

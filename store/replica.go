@@ -40,7 +40,8 @@ func Replicated(replicas int, limit time.Duration) Option {
 var confirmed = map[string]bool{
 	"checkpoint": true, "progress": true, "await": true, "signal": true,
 	"complete": true, "retry": true, "pause": true, "park": true, "suspect": true, "quarantine": true, "cancelled": true,
-	"cancel": true, "replay": true, "discard": true,
+	"cancel": true, "replay": true, "discard": true, "continue": true, "takeback": true,
+	"suspend": true, "resume": true, "hold": true, "force": true, "tune": true,
 	"": true, // asynq's own: the enqueue
 }
 

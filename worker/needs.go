@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +25,7 @@ type needs struct {
 	stepServices map[string][]string // the services of each step that called some
 	seen         map[string]bool     // services whose calls steps have counted
 	blamed       string              // the service that did not answer; empty: it is not known
+	lastFailure  *jobs.Failure       // with which the execution of a job ended that waits for a service now
 }
 
 func (w *Worker) newGuard() (*dependency.Guard, error) {
@@ -131,8 +134,8 @@ func (a *attempt) admit() (delivery.Verdict, bool) {
 // hold is the verdict on a job that has to wait for a dependency or a limit.
 func (a *attempt) hold(held *dependency.Held, failure *jobs.Failure) delivery.Verdict {
 	v := delivery.Verdict{Outcome: delivery.Pause, Waiting: held.Waiting, Lane: held.Lane, Said: held.Said, Delay: held.Delay, Failure: failure}
-	if p := a.d.Pass; p != nil && p.Name == held.Waiting.Name && held.Lane {
-		v.Since = p.Since // it keeps its place
+	if p := a.d.Pass; p != nil && held.Lane {
+		v.Since = p.Since // it keeps its place, also in another line
 	}
 	return v
 }
@@ -184,18 +187,20 @@ func (a *attempt) told(ctx context.Context, services []string, err error) func(s
 	if blamed == "" && len(services) == 1 {
 		blamed = services[0]
 	}
-	return findingOf(c.Class, blamed)
+	return findingOf(c.Class, c.Rule, blamed)
 }
 
-// findingOf says what a failure of a class tells of a service.
-func findingOf(class jobs.Class, blamed string) func(string) dependency.Finding {
+// findingOf says what a failure tells of a service. Only what came from a service is its
+// answer: a handler may refuse a job before it has called anybody.
+func findingOf(class jobs.Class, rule, blamed string) func(string) dependency.Finding {
+	answered := slices.ContainsFunc([]string{"http ", "grpc ", "sqlstate "}, func(from string) bool { return strings.HasPrefix(rule, from) })
 	return func(name string) dependency.Finding {
-		switch class {
-		case jobs.ClassUnavailable, jobs.ClassTimeout:
+		switch {
+		case class == jobs.ClassUnavailable || class == jobs.ClassTimeout:
 			if name == blamed {
 				return dependency.Failed
 			}
-		case jobs.ClassThrottled, jobs.ClassDenied, jobs.ClassInvalid, jobs.ClassTransient:
+		case answered:
 			return dependency.Answered
 		}
 		return dependency.Nothing
@@ -241,6 +246,12 @@ func (a *attempt) heldByFailure(f jobs.Failure, c jobs.Classification) (delivery
 	}
 	if held == nil {
 		return delivery.Verdict{}, false
+	}
+	a.calls.Lock()
+	defer a.calls.Unlock()
+	a.lastFailure = &f
+	if a.d.Pass != nil && a.d.Pass.Probe {
+		return a.hold(held, nil), true // it is the service's story, told every second, and not the job's
 	}
 	return a.hold(held, &f), true
 }
@@ -291,7 +302,7 @@ func (a *attempt) blame(step, on string) string {
 // endCalls ends what the execution has begun, as its verdict tells.
 func (a *attempt) endCalls(v delivery.Verdict) {
 	a.calls.Lock()
-	call, passed, blamed := a.execution, a.passed, a.blamed
+	call, passed, blamed, failure := a.execution, a.passed, a.blamed, cmp.Or(v.Failure, a.lastFailure)
 	a.execution, a.passed = nil, true
 	a.calls.Unlock()
 	if p := a.d.Pass; p != nil && p.Probe && !passed {
@@ -304,12 +315,12 @@ func (a *attempt) endCalls(v delivery.Verdict) {
 	switch {
 	case v.Outcome == delivery.Complete, v.Outcome == delivery.Continue:
 		found = func(string) dependency.Finding { return dependency.Answered }
-	case v.Failure != nil:
+	case failure != nil:
 		if blamed == "" {
-			blamed = a.blame(v.Failure.Step, "")
+			blamed = a.blame(failure.Step, "")
 		}
-		found = findingOf(v.Failure.Class, blamed)
-		reason = v.Failure.Rule
+		found = findingOf(failure.Class, failure.Rule, blamed)
+		reason = failure.Rule
 	}
 	call.End(func(name string) dependency.Finding {
 		a.calls.Lock()

@@ -94,7 +94,18 @@ func ParsePass(text string) *Pass {
 // Ask is a question whether something may begin now.
 type Ask struct {
 	Name string
-	Pass string // the ID of a valid pass; empty: none
+	Pass string // the ID of a valid pass; [SentBack]: it has one for another name; empty: none
+}
+
+// SentBack says that what asks was sent back with a pass for another name: those who
+// wait need not go first.
+const SentBack = "-"
+
+// Held says which queues are paused for dependencies.
+type Held struct {
+	For     map[string][]string // names by queue
+	Pending map[string]int64    // jobs of these queues that have not been claimed
+	Resting map[string]bool     // queues that something else pauses: an operator, or asynq's tools
 }
 
 // Refusal says why something may not begin now; the zero value: it may.
@@ -255,7 +266,7 @@ func (t Tuning) Check(name string) error {
 		"quorum": t.Quorum != nil && *t.Quorum == 0,
 	} {
 		if zero {
-			return &jobs.InvalidError{Field: field, Value: 0, Bound: "over 0, or below 0 for the default"}
+			return &jobs.InvalidError{Field: field, Value: 0, Bound: "over 0; null, or default on the command line, takes it back"}
 		}
 	}
 	if IsLimit(name) {

@@ -1,7 +1,8 @@
 -- admit: ask whether something may begin now that one or several dependencies or limits bound. It may when all of them
 -- agree, and then it is counted for all of them; else for none.
 -- KEYS[1], KEYS[2] perdure:{@dep}:d:<name>, perdure:{@dep}:leases:<name>   and so on for each name
--- ARGV[1] id of the places to be taken   ARGV[2] how long they last, ms   and then for each name the id of a valid pass, or ''
+-- ARGV[1] id of the places to be taken   ARGV[2] how long they last, ms   and then for each name the id of a valid pass; '-'
+-- when it was sent back with a pass for another name, which may be none of these; else ''
 -- Returns {0} it may begin; {which, why, ms}: that one refuses. why is 'open'; 'recovering', 'rate': not at this moment, in
 -- ms maybe; 'throttled': the service wants none for ms; 'busy': no place is free; 'line': others wait already.
 -- A pass was counted for the ramp and the rate when it was issued, and a place is kept for it. Sent twice it has one place,
@@ -11,15 +12,15 @@ local asks = {}
 for i = 1, #KEYS, 2 do
   local record, leases, pass = KEYS[i], KEYS[i + 1], ARGV[2 + (i + 1) / 2]
   local had = redis.call('HMGET', record, 'state', 'until', 'line', 'lined')
-  local which, passed = (i + 1) / 2, pass ~= ''
+  local which, sent, passed = (i + 1) / 2, pass ~= '', pass ~= '' and pass ~= '-'
   if had[1] == 'open' then return {which, 'open', 0} end
   local throttled = tonumber(had[2] or 0)
   if throttled > now_ms then return {which, 'throttled', throttled - now_ms} end
   local rate, places = setting(record, 'rate', 0), setting(record, 'places', 0)
   local recovering = had[1] == 'recovering'
   if not passed then
-    -- Those who wait go first while somebody sends them.
-    local lined = tonumber(had[3] or 0) > 0 and math.abs(now_ms - tonumber(had[4] or 0)) < 2000
+    -- Those who wait go first while somebody sends them; who was sent from another line need not stand in this one too.
+    local lined = not sent and tonumber(had[3] or 0) > 0 and math.abs(now_ms - tonumber(had[4] or 0)) < 2000
     if lined and (recovering or rate > 0 or places > 0) then return {which, 'line', 0} end
     local n, wait = 1, 0
     if recovering then n, wait = permitted(record, 'ramp:next', now_ms, ramp(record, now_ms), 1) end
@@ -32,7 +33,7 @@ for i = 1, #KEYS, 2 do
     local kept = passed and redis.call('ZSCORE', leases, pass) and 1 or 0
     if not redis.call('ZSCORE', leases, ARGV[1]) and left + kept < 1 then return {which, 'busy', 0} end
   end
-  asks[#asks + 1] = {record, leases, pass, recovering, rate, places}
+  asks[#asks + 1] = {record, leases, passed and pass or '', recovering, rate, places}
 end
 for _, ask in ipairs(asks) do
   local record, leases, pass, recovering, rate, places = ask[1], ask[2], ask[3], ask[4], ask[5], ask[6]

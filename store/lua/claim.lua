@@ -38,20 +38,9 @@ end
 
 if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced', 0, 0} end
 
--- let_through returns the pass for one job of a paused queue, or nothing.
-local function let_through()
-  local pass = redis.call('GET', KEYS[21])
-  if not pass then return nil end
-  local holds = redis.call('HKEYS', KEYS[20])
-  for _, hold in ipairs(holds) do
-    if string.sub(hold, 1, 11) ~= 'dependency:' then return nil end
-  end
-  return #holds > 0 and pass or nil
-end
-
 local pass
 if redis.call('EXISTS', KEYS[2]) == 1 then
-  pass = let_through()
+  pass = not rests(KEYS[2], KEYS[20]) and redis.call('GET', KEYS[21])
   if not pass then return {now_ms, 'paused', 0, 0} end
 end
 

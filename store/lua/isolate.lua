@@ -2,6 +2,7 @@
 -- KEYS[1] perdure:{q}:suspects       KEYS[2] asynq:{q}:paused         KEYS[3] asynq:{q}:active
 -- KEYS[4] asynq:{q}:lease            KEYS[5] asynq:{q}:retry          KEYS[6] perdure:{q}:tokens
 -- KEYS[7] perdure:{q}:own:<owner>    KEYS[8] perdure:{q}:parked       KEYS[9] asynq:{q}:t: (the prefix)
+-- KEYS[10] perdure:{q}:holds
 -- ARGV[1] owner   ARGV[2] the owner's sequence number of this call   ARGV[3] '1' when nothing else runs in the worker
 -- ARGV[4] lease in seconds
 -- Returns {now in ms, status, dropped, suspects, job}, as claim does: status 'ok' with a job, 'empty', 'paused',
@@ -9,7 +10,9 @@
 -- where nothing else does. p:alone marks such a run: a crash of its worker is the job's own.
 local now, now_ms = clock()
 if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced', 0, 0} end
-if redis.call('EXISTS', KEYS[2]) == 1 then return {now_ms, 'paused', 0, 0} end
+-- A queue that is paused for dependencies only goes on with these: what they need is asked before they run, and else one
+-- that is sent to find out whether a dependency is back would wait here for ever.
+if rests(KEYS[2], KEYS[10]) then return {now_ms, 'paused', 0, 0} end
 
 local status, dropped = 'empty', 0
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms, 'LIMIT', 0, 100)) do

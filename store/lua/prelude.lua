@@ -311,6 +311,17 @@ local function revived(task, key, msg, from, pending, archived, dead, groups)
   redis.call('LPUSH', pending, key)
 end
 
+-- rests reports whether a queue is paused by anything but dependencies: those let one job through to find out whether they
+-- are back.
+local function rests(paused, holds)
+  if redis.call('EXISTS', paused) == 0 then return false end
+  local reasons = redis.call('HKEYS', holds)
+  for _, reason in ipairs(reasons) do
+    if string.sub(reason, 1, 11) ~= 'dependency:' then return true end
+  end
+  return #reasons == 0
+end
+
 -- What follows is about dependencies and limits. Their records are hashes in one slot of their own, {@dep}.
 
 -- setting returns a setting: an operator's, else that of the programs, else the default.

@@ -6,12 +6,12 @@
 -- Returns 1 changed; 2 it was so before. Sent twice, what it answered before.
 local before = ARGV[2] == '' and taken(KEYS[5])
 if before then return before end
-local changed = {}
+local called, changed = {least = 'min_calls', places = 'concurrency'}, {}
 for i = 5, #ARGV, 2 do
   local field = ARGV[2] .. ARGV[i]
   local was = redis.call('HGET', KEYS[1], field) or ''
-  if was ~= ARGV[i + 1] then changed[#changed + 1] = {field, ARGV[i + 1], ARGV[i] .. '=' .. (was == '' and 'default' or was),
-      ARGV[i] .. '=' .. (ARGV[i + 1] == '' and 'default' or ARGV[i + 1])} end
+  if was ~= ARGV[i + 1] then changed[#changed + 1] = {field, ARGV[i + 1], (called[ARGV[i]] or ARGV[i]) .. '=' .. (was == '' and 'default' or was),
+      (called[ARGV[i]] or ARGV[i]) .. '=' .. (ARGV[i + 1] == '' and 'default' or ARGV[i + 1])} end
 end
 if #changed == 0 then return 2 end
 local _, now_ms = clock()

@@ -1,0 +1,130 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/jobs"
+	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/worker"
+)
+
+// opened opens breakers as three workers would that see nothing but failures.
+func opened(t *testing.T, s *store.Store, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		d, err := s.Dependency(t.Context(), name)
+		if err != nil && !errors.Is(err, jobs.ErrNotFound) {
+			t.Fatal(err)
+		}
+		for _, owner := range []string{"x", "y", "z"} {
+			vote := delivery.Vote{Name: name, Turn: d.Turn, Calls: 20, Failed: 20, LongCalls: 20, LongFailed: 20, Reason: "gone"}
+			if _, err := s.Vote(t.Context(), owner, vote); err != nil {
+				t.Fatal(err)
+			}
+		}
+		state(t, s, name, jobs.DependencyOpen)
+	}
+}
+
+// TestTwoServicesGone: jobs that need two services which are gone at once find out about
+// each in turn.
+func TestTwoServicesGone(t *testing.T) {
+	t.Parallel()
+	both := newService()
+	kind := jobs.Define[order, string]("order.both", jobs.Needs("pay", "ship"))
+	b := start(t, worker.Options{Concurrency: 4, Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) { return both.call(ctx) })}})
+	opened(t, b.store, "pay", "ship")
+	time.Sleep(200 * time.Millisecond) // the news come within 100 ms
+	fill(t, b.store, kind, 10)
+	unharmed(t, b.store, "default", 10, both)
+}
+
+// TestTwoLimits: a job that two limits bound does not lose its turn at one while it waits
+// for the other.
+func TestTwoLimits(t *testing.T) {
+	t.Parallel()
+	calls := newService()
+	kind := jobs.Define[order, string]("order.two")
+	b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) { return calls.call(ctx) })}})
+	limited(t, b, "tenant/acme", jobs.Limit{Rate: 10})
+	limited(t, b, "kind/order.two", jobs.Limit{Rate: 20})
+	began := time.Now()
+	fill(t, b.store, kind, 60, jobs.Tenant("acme"))
+	unharmed(t, b.store, "default", 60, calls)
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("60 jobs at 10 a second took %v", took)
+	}
+}
+
+// TestASuspectProbes: a queue that is paused for a service, and whose only job has to run
+// by itself, does not wait for ever.
+func TestASuspectProbes(t *testing.T) {
+	t.Parallel()
+	pay := newService()
+	kind := jobs.Define[order, string]("order.a", jobs.Needs("pay"))
+	b := start(t, worker.Options{Concurrency: 4, Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) { return pay.call(ctx) })}})
+	opened(t, b.store, "pay")
+	time.Sleep(200 * time.Millisecond)
+	h := enqueue(t, b, kind.New(key(0), order{}))
+	eventually(t, "the queue is paused", func() bool {
+		held, err := b.store.Held(t.Context())
+		return err == nil && len(held.For["default"]) == 1
+	})
+	if err := b.store.Redis().HSet(t.Context(), "asynq:{default}:t:"+h.Key, "p:row", 2, "p:run", 2).Err(); err != nil {
+		t.Fatal(err)
+	}
+	completed(t, b.store, "default", h.Key)
+}
+
+// TestAPausedQueueProbesNothing: jobs of a queue that an operator has paused are not sent
+// to find out about a service, as nobody would claim them.
+func TestAPausedQueueProbesNothing(t *testing.T) {
+	t.Parallel()
+	pay := newService()
+	do := func(ctx context.Context, _ order) (string, error) { return pay.call(ctx) }
+	resting, other := jobs.Define[order, string]("order.a", jobs.Needs("pay"), jobs.Queue("qa")), jobs.Define[order, string]("order.b", jobs.Needs("pay"), jobs.Queue("qb"))
+	note := func(queue string) jobs.Handler {
+		return jobs.Define[order, string]("note."+queue, jobs.Queue(queue)).Do(func(context.Context, order) (string, error) { return "", nil })
+	}
+	b := start(t, worker.Options{Handlers: []jobs.Handler{resting.Do(do), other.Do(do), note("qa"), note("qb")}})
+	opened(t, b.store, "pay")
+	time.Sleep(200 * time.Millisecond)
+	fill(t, b.store, resting, 3)
+	eventually(t, "they wait", func() bool {
+		d, err := b.store.Dependency(t.Context(), "pay")
+		return err == nil && d.Waiting == 3
+	})
+	if err := b.store.PauseQueue(t.Context(), "qa", by); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second) // a look at the queues
+	fill(t, b.store, other, 5)
+	unharmed(t, b.store, "qb", 5, pay)
+	if _, err := b.store.ResumeQueue(t.Context(), "qa", by); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		completed(t, b.store, "qa", key(i))
+	}
+}
+
+// TestWhatNeverCalledTellsNothing: a job that ends before it has called anybody does not
+// find that a service is well.
+func TestWhatNeverCalledTellsNothing(t *testing.T) {
+	t.Parallel()
+	kind := jobs.Define[order, string]("order.odd")
+	b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+		return jobs.Step(ctx, "charge", func(context.Context) (string, error) { return "", jobs.Permanent(errors.New("no such secret")) }, jobs.StepNeeds("pay"))
+	})}})
+	opened(t, b.store, "pay")
+	time.Sleep(200 * time.Millisecond)
+	h := enqueue(t, b, kind.New("k", order{}))
+	inState(t, b.store, h.Queue, h.Key, jobs.StateQuarantined) // it was the probe
+	if d := state(t, b.store, "pay", jobs.DependencyOpen); d.Probes == 0 {
+		t.Errorf("%+v", d)
+	}
+}
