@@ -313,7 +313,7 @@ func (m *machine) isolate(t *rapid.T) {
 		return err
 	})
 	want(t, "isolate", err, nil)
-	if m.resting() {
+	if m.paused { // one that is paused for a service only lets them run
 		fit = 0
 	}
 	if len(batch.Deliveries) != min(fit, 1) && !lost || len(batch.Deliveries) > fit {

@@ -25,7 +25,7 @@ func TestAttemptsAreToldFromOutages(t *testing.T) {
 
 func TestOutagesLeaveTimeToComeBack(t *testing.T) {
 	t.Parallel()
-	for duration, want := range map[time.Duration]time.Duration{28 * time.Second: 12 * time.Second, 2 * time.Minute: 20 * time.Second, 10 * time.Minute: 25 * time.Second} {
+	for duration, want := range map[time.Duration]time.Duration{28 * time.Second: 10 * time.Second, 2 * time.Minute: 20 * time.Second, 10 * time.Minute: 25 * time.Second} {
 		if got := outageEvery(Options{Duration: duration}); got != want {
 			t.Errorf("of %v: every %v, want %v", duration, got, want)
 		}
