@@ -193,19 +193,6 @@ func callServices[T any](ctx context.Context, a Attempt, name string, fn func(ct
 	return value, err
 }
 
-// CallFailed reports whether an error tells that a service did not answer: what a
-// breaker counts. Refusals, throttling and errors of the request itself are answers.
-func CallFailed(err error) bool {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return false
-	}
-	switch Classify(err).Class {
-	case ClassUnavailable, ClassTimeout:
-		return true
-	}
-	return false
-}
-
 // Standing is where a dependency, or a limit, stands: what `perdure dep list` shows.
 type Standing struct {
 	Name      string          `json:"name"`

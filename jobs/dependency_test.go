@@ -128,21 +128,6 @@ func TestDependencyRules(t *testing.T) {
 	}
 }
 
-func TestCallFailed(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		err  error
-		want bool
-	}{
-		{nil, false}, {context.Canceled, false}, {errors.New("odd"), false}, {&jobs.HTTPError{Status: 429}, false}, {&jobs.HTTPError{Status: 400}, false}, {&jobs.HTTPError{Status: 500}, false},
-		{&jobs.HTTPError{Status: 503}, true}, {syscall.ECONNREFUSED, true}, {context.DeadlineExceeded, true}, {jobs.Pause("payments", nil), true},
-	} {
-		if got := jobs.CallFailed(c.err); got != c.want {
-			t.Errorf("%v: %v", c.err, got)
-		}
-	}
-}
-
 // ExampleStepNeeds shows a kind whose steps call two services, one of which has a way
 // around it.
 func ExampleStepNeeds() {
@@ -187,7 +172,7 @@ func TestHealthURL(t *testing.T) {
 		}
 	}
 	server.Close()
-	if err := ask(t.Context()); !jobs.CallFailed(err) {
+	if err := ask(t.Context()); jobs.Classify(err).Class != jobs.ClassUnavailable {
 		t.Errorf("it is gone: %v", err)
 	}
 }

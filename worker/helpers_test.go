@@ -216,6 +216,10 @@ func (c *commands) add(cmd redis.Cmder) {
 	switch name {
 	case "hello", "client", "select":
 		return // of a new connection
+	case "hget":
+		if cmd.Args()[1] == "perdure:{@dep}:board" {
+			return // other tests of the server have news of dependencies: a channel is that of all its databases
+		}
 	case "evalsha":
 		if sha, ok := cmd.Args()[1].(string); ok {
 			name = store.ScriptName(sha)
