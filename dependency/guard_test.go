@@ -25,6 +25,7 @@ type fake struct {
 	lost    []string
 	grant   delivery.Grant
 	told    func(jobs.Standing)
+	recalls func(name string) error // what Remember does besides; nil: nothing
 }
 
 func (f *fake) Board(context.Context) (map[string]jobs.Standing, error) {
@@ -48,8 +49,12 @@ func (f *fake) Listen(ctx context.Context, begun func(), tell func(jobs.Standing
 
 func (f *fake) Remember(_ context.Context, name string, _ int64) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.lost = append(f.lost, name)
+	recalls := f.recalls
+	f.mu.Unlock()
+	if recalls != nil {
+		return recalls(name)
+	}
 	return nil
 }
 
@@ -250,19 +255,40 @@ func TestCallsOfAnotherTurn(t *testing.T) {
 	}
 }
 
-// TestSync: the board is what counts; what it has lost is told, and newer news are not
-// overwritten by an older look.
+// TestSync: what the board says nothing of any more is held until its record has been
+// asked, and only then is it what the record says.
 func TestSync(t *testing.T) {
 	t.Parallel()
-	g, f := newGuard(t, jobs.Standing{Name: "payments", State: jobs.DependencyOpen, Turn: 1})
-	f.mu.Lock()
-	f.board = map[string]jobs.Standing{}
-	f.mu.Unlock()
-	if err := g.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if len(f.lost) != 1 || f.lost[0] != "payments" || g.Standing("payments").State != jobs.DependencyClosed {
-		t.Errorf("lost %v, stands %+v", f.lost, g.Standing("payments"))
+	gone := errors.New("redis is away")
+	for name, c := range map[string]struct {
+		record jobs.DependencyState
+		fails  error
+		want   jobs.DependencyState
+	}{
+		"the record is lost":      {jobs.DependencyRecovering, nil, jobs.DependencyRecovering},
+		"the record is closed":    {jobs.DependencyClosed, nil, jobs.DependencyClosed},
+		"the record is not known": {jobs.DependencyClosed, gone, jobs.DependencyOpen},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, f := newGuard(t, jobs.Standing{Name: "payments", State: jobs.DependencyOpen, Turn: 1})
+			f.board = map[string]jobs.Standing{}
+			f.recalls = func(name string) error {
+				if _, err := g.Begin(t.Context(), Question{Names: []string{name}}); !errors.Is(err, jobs.ErrHeld) {
+					t.Errorf("let through before the record was asked: %v", err)
+				}
+				if c.record != jobs.DependencyClosed {
+					f.board[name] = jobs.Standing{Name: name, State: c.record, Turn: 1}
+				}
+				return c.fails
+			}
+			if err := g.Sync(t.Context()); !errors.Is(err, c.fails) {
+				t.Fatal(err)
+			}
+			if len(f.lost) != 1 || f.lost[0] != "payments" || g.Standing("payments").State != c.want {
+				t.Errorf("lost %v, stands %+v", f.lost, g.Standing("payments"))
+			}
+		})
 	}
 }
 

@@ -39,11 +39,31 @@ func (g *Guard) Run(ctx context.Context) {
 	loops.Wait()
 }
 
-// Sync reads the board. A worker does so before its first claim.
+// Sync reads the board. A worker does so before its first claim. What is known here not to
+// be closed and the board says nothing of may have been lost: it is held until the record
+// has been asked, so that nothing is let through at once.
 func (g *Guard) Sync(ctx context.Context) error {
 	if g == nil {
 		return nil
 	}
+	missing, err := g.read(ctx, nil)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	asked := map[string]bool{}
+	for _, s := range missing {
+		if err := g.store.Remember(ctx, s.Name, s.Turn); err != nil {
+			return err
+		}
+		asked[s.Name] = true
+	}
+	_, err = g.read(ctx, asked)
+	return err
+}
+
+// read takes over what is on the board, and that is closed what is not. It leaves alone
+// and returns what is known not to be closed, unless the record has been asked.
+func (g *Guard) read(ctx context.Context, asked map[string]bool) (missing []jobs.Standing, err error) {
 	var board map[string]jobs.Standing
 	for heard := -1; ; { // news that come meanwhile are newer
 		g.mu.Lock()
@@ -53,30 +73,25 @@ func (g *Guard) Sync(ctx context.Context) error {
 			break // with the lock
 		}
 		g.mu.Unlock()
-		var err error
 		if board, err = g.store.Board(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	var lost []jobs.Standing
+	defer g.mu.Unlock()
 	for name, known := range g.view {
-		if _, there := board[name]; !there {
-			if known.State != jobs.DependencyClosed {
-				lost = append(lost, known)
-			}
-			g.learn(jobs.Standing{Name: name, State: jobs.DependencyClosed})
+		if _, there := board[name]; there {
+			continue
 		}
+		if known.State != jobs.DependencyClosed && !asked[name] {
+			missing = append(missing, known)
+			continue
+		}
+		g.learn(jobs.Standing{Name: name, State: jobs.DependencyClosed})
 	}
 	for _, standing := range board {
 		g.learn(standing)
 	}
-	g.mu.Unlock()
-	for _, s := range lost {
-		if err := g.store.Remember(ctx, s.Name, s.Turn); err != nil {
-			return err
-		}
-	}
-	return nil
+	return missing, nil
 }
 
 // learn takes note of where a dependency stands; what was seen of it before is of
