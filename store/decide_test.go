@@ -92,7 +92,7 @@ func TestFailuresKept(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	f.enqueue("k")
-	for i := range 13 {
+	for i := range keptFailures + 3 {
 		d := f.take()
 		failure := failed
 		failure.Attempt = i + 1
@@ -101,11 +101,11 @@ func TestFailuresKept(t *testing.T) {
 		f.promote()
 	}
 	info, _ := f.Get(f.ctx, "q", "k")
-	if len(info.Failures) != 11 || info.Failures[0].Attempt != 1 || info.Failures[1].Attempt != 4 || info.LastFailure().Attempt != 13 {
+	if len(info.Failures) != keptFailures+1 || info.Failures[0].Attempt != 1 || info.Failures[1].Attempt != 4 || info.LastFailure().Attempt != keptFailures+3 {
 		t.Errorf("failures %+v", info.Failures)
 	}
 	fields := slices.Collect(maps.Keys(f.rdb.HGetAll(f.ctx, taskKey("q", "k")).Val()))
-	if n := len(slices.DeleteFunc(fields, func(s string) bool { return !strings.HasPrefix(s, "f:") })); n != 11 {
+	if n := len(slices.DeleteFunc(fields, func(s string) bool { return !strings.HasPrefix(s, "f:") })); n != keptFailures+1 {
 		t.Errorf("%d failures are stored", n)
 	}
 }

@@ -49,7 +49,7 @@ import (
 //	p:parent of a child: '<queue> <key> <incarnation> <group> <position>' of its parent
 //	p:kids   of a parent: its incarnation
 //	p:fn     number of the last failure
-//	f:<n>    failure n, JSON: the first and the last ten
+//	f:<n>    failure n, JSON: the first and the last fifty
 //	s:<name> a step's record: '<execution> <started ms> <ended ms> <output>'
 //	h:<name> progress saved inside a step
 //	w:<name> a wait that is not over: '<until ms, 0: for ever> <since ms> <type>'

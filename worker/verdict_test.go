@@ -163,11 +163,11 @@ func TestAPanicKeepsItsStackAndIsQuarantined(t *testing.T) {
 
 func TestAClassScheduleLongerThanTheStoryEnds(t *testing.T) {
 	t.Parallel()
-	s := jobs.RetryClass(jobs.ClassTransient, jobs.Fixed(time.Millisecond, 14))
+	s := jobs.RetryClass(jobs.ClassTransient, jobs.Fixed(time.Millisecond, 54))
 	info, _ := one(t, []jobs.Option{s, jobs.Retry(jobs.Fixed(0, 1))}, func(context.Context, order) (string, error) {
 		return "", jobs.WithClass(jobs.ClassTransient, errors.New("again"))
 	})
-	if info.State != jobs.StateQuarantined || info.Runs != 14 || info.Attempts != 14 || len(info.Failures) != 11 {
+	if info.State != jobs.StateQuarantined || info.Runs != 54 || info.Attempts != 54 || len(info.Failures) != 51 {
 		t.Fatalf("%+v", info)
 	}
 }
@@ -175,15 +175,15 @@ func TestAClassScheduleLongerThanTheStoryEnds(t *testing.T) {
 // The first failure stays on record, and is not taken for one of the last ones.
 func TestAClassScheduleEndsAfterAnotherFirstFailure(t *testing.T) {
 	t.Parallel()
-	s := jobs.RetryClass(jobs.ClassTransient, jobs.Fixed(time.Millisecond, 14))
+	s := jobs.RetryClass(jobs.ClassTransient, jobs.Fixed(time.Millisecond, 54))
 	var runs atomic.Int32
-	info, _ := one(t, []jobs.Option{s, jobs.Retry(jobs.Fixed(time.Millisecond, 20))}, func(context.Context, order) (string, error) {
+	info, _ := one(t, []jobs.Option{s, jobs.Retry(jobs.Fixed(time.Millisecond, 60))}, func(context.Context, order) (string, error) {
 		if runs.Add(1) == 1 {
 			return "", jobs.WithClass(jobs.ClassTimeout, errors.New("slow"))
 		}
 		return "", jobs.WithClass(jobs.ClassTransient, errors.New("again"))
 	})
-	if info.State != jobs.StateQuarantined || info.Runs > 16 || len(info.Failures) != 11 || info.Failures[0].Class != jobs.ClassTimeout || info.Failures[1].Class != jobs.ClassTransient {
+	if info.State != jobs.StateQuarantined || info.Runs > 56 || len(info.Failures) != 51 || info.Failures[0].Class != jobs.ClassTimeout || info.Failures[1].Class != jobs.ClassTransient {
 		t.Fatalf("%+v", info)
 	}
 }

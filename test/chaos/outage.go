@@ -123,7 +123,7 @@ func (s *stage) checkOutages(ctx context.Context, r *Report, infos map[string]jo
 
 // keptFailures is how many failures of a job are on record; of those with more, the
 // first ones are not known.
-const keptFailures = 10
+const keptFailures = 50
 
 // attemptsOf counts the failures of a job that cost an attempt.
 func attemptsOf(info jobs.Info) (n int, known bool) {
