@@ -306,7 +306,7 @@ func TestPlaces(t *testing.T) {
 		t.Fatalf("%v, %v", err, g.leases)
 	}
 	call.End(all(Nothing), "")
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		f.mu.Lock()
 		left := len(f.left)
 		f.mu.Unlock()
@@ -337,7 +337,7 @@ func TestHealth(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); g.check(ctx, "payments", c.ask) }()
-		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 			f.mu.Lock()
 			found := f.probed["h:1"]
 			f.mu.Unlock()

@@ -118,7 +118,7 @@ func TestStockServersAreToldFromOurs(t *testing.T) {
 	if err := stock.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); len(listed) < 2 && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(listed) < 2 && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		listed, _ = f.inspector().Servers() // it announces itself after Start has returned
 	}
 	who := strconv.Itoa(os.Getpid())

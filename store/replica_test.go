@@ -37,7 +37,7 @@ func TestWritesAreConfirmedByAReplica(t *testing.T) {
 	t.Parallel()
 	primary, replica := pair(t)
 	f := connectReplicated(t, primary)
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if _, err := f.Enqueue(f.ctx, jobs.Raw(kindA, "k", []byte(`{}`))); err == nil {
 			break
 		}
@@ -67,7 +67,7 @@ func TestWritesAreConfirmedByAReplica(t *testing.T) {
 		t.Fatalf("again: %v", err)
 	}
 	replica.Restart()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if err = f.Settle(f.ctx, d, verdicts[delivery.Complete]); err == nil {
 			break
 		}

@@ -56,10 +56,10 @@ func promote(t *testing.T, s *store.Store, queue string) {
 	t.Cleanup(func() { cancel(); <-done })
 }
 
-// eventually polls until ok, for at most ten seconds.
+// eventually polls until ok, for at most thirty seconds.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return
 		}

@@ -86,7 +86,7 @@ func (b *bundle) run(t *testing.T, o worker.Options) {
 
 func wait(t *testing.T, h jobs.Handle) jobs.Info {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	info, err := h.Wait(ctx)
 	if err != nil {

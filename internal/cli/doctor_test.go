@@ -86,7 +86,7 @@ func TestAStockServerOnOurQueueIsRefused(t *testing.T) {
 	}
 	t.Cleanup(stock.Shutdown)
 	inspector := asynq.NewInspectorFromRedisClient(client)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if servers, _ := inspector.Servers(); len(servers) == 1 { // it announces itself after Start has returned
 			break
 		}

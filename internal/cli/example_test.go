@@ -56,7 +56,7 @@ func TestAWorkerOfTheExampleWritesItsHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
-	for limit := time.Now().Add(20 * time.Second); !seen["settle pause ok"] && time.Now().Before(limit); time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); !seen["settle pause ok"] && time.Now().Before(limit); time.Sleep(10 * time.Millisecond) {
 		events, err := history.Read(path)
 		if err != nil && !os.IsNotExist(err) {
 			continue

@@ -145,7 +145,7 @@ func TestSchedulesOfFileAndCode(t *testing.T) {
 	}
 	defer s.Close()
 	done := map[string]bool{}
-	for deadline := time.Now().Add(20 * time.Second); len(done) < 2 && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(done) < 2 && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		page, err := s.List(t.Context(), jobs.Query{Queue: "echoes", State: jobs.StateCompleted})
 		if err != nil {
 			t.Fatal(err)

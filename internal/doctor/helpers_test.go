@@ -191,7 +191,7 @@ func (j *journal) next(t testing.TB) string {
 	t.Helper()
 	select {
 	case <-j.added:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("nothing was logged after %q", j.all())
 	}
 	lines := j.all()
@@ -249,7 +249,7 @@ func sentinel(t testing.TB, url string) string {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	retry := time.NewTicker(10 * time.Millisecond)
 	defer retry.Stop()
 	for !ok() {

@@ -224,7 +224,7 @@ func alive(pid int) bool {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	retry := time.NewTicker(10 * time.Millisecond)
 	defer retry.Stop()
 	for !ok() {

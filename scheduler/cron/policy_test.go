@@ -396,7 +396,7 @@ func TestRealClock(t *testing.T) {
 		all.Go(func() { _ = r.Run(ctx) })
 	}
 	fired := []string{}
-	for deadline := time.Now().Add(20 * time.Second); len(fired) < 3 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); len(fired) < 3 && time.Now().Before(deadline); {
 		key, err := b.rdb.BRPop(b.ctx, 5*time.Second, "asynq:{q}:pending").Result()
 		b.ok(err)
 		fired = append(fired, key[1])

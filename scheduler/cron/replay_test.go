@@ -92,7 +92,7 @@ func (b *bench) run() delivery.Plan {
 // drive takes plans further, as schedulers do, until a condition holds.
 func (b *bench) drive(what string, holds func() bool) {
 	b.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
 		if _, _, err := deadletter.Advance(b.ctx, b.store); err != nil {
 			b.t.Fatal(err)
 		}

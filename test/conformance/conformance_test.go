@@ -116,7 +116,7 @@ func reach(t *testing.T, s *side, id string, state asynq.TaskState) {
 	t.Helper()
 	var info *asynq.TaskInfo
 	var err error
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		info, err = s.inspector.GetTaskInfo("default", id)
 		if errors.Is(err, asynq.ErrTaskNotFound) && state == 0 || err == nil && info.State == state {
 			return
@@ -455,7 +455,7 @@ func TestTheInspectorWorksOnOurJobs(t *testing.T) {
 	if err := in.RunTask("default", "bad"); err != nil { // a replay that fails again
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if job, err := st.Get(t.Context(), "default", "bad"); err == nil && job.State == jobs.StateQuarantined && job.Runs == 2 {
 			break
 		}
@@ -474,7 +474,7 @@ func TestTheInspectorWorksOnOurJobs(t *testing.T) {
 // checkServers waits for a beat of the presence that has the running job.
 func checkServers(t *testing.T, in *asynq.Inspector) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		servers, err := in.Servers()
 		if err != nil || len(servers) != 1 || servers[0].Status != "active" || servers[0].Concurrency != 4 || servers[0].Queues["default"] != 1 {
 			t.Fatalf("servers %+v, %v", servers, err)

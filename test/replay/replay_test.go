@@ -148,7 +148,7 @@ func write(t *testing.T, release string) {
 
 func atRest(t *testing.T, s *store.Store, queue, key string, state jobs.State) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		info, err := s.Get(t.Context(), queue, key)
 		if err == nil && info.State == state && (key != "rounds" || info.Round == 1) {
 			return
