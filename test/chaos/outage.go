@@ -12,15 +12,15 @@ import (
 	"github.com/perdure/perdure/jobs"
 )
 
-// outageEvery leaves orders time to come back between two outages; a run of
-// [leastDuration] has one.
+// outageEvery leaves orders time to come back between two outages, also when Redis is
+// frozen meanwhile; a run of [leastDuration] has one.
 func outageEvery(o Options) time.Duration {
-	return min(max(o.Duration/6, 10*time.Second), 25*time.Second)
+	return min(max(o.Duration/6, 10*time.Second), 20*time.Second+o.Freeze)
 }
 
 // unmet is for how much longer a service stays away that nobody has called: its jobs may
-// still be coming back from the outage before.
-const unmet = 6 * time.Second
+// still be coming back from the outage before, or Redis is frozen and nobody works.
+func unmet(o Options) time.Duration { return 6*time.Second + o.Freeze }
 
 // outage takes one of the services away for a while. It has happened when somebody met
 // it.
@@ -36,7 +36,7 @@ func (s *stage) outage(ctx context.Context, f fault) (bool, error) {
 	}
 	sleep(ctx, f.Hold)
 	after, err := s.refused(name)
-	for began := time.Now(); err == nil && after == before && time.Since(began) < unmet; {
+	for began := time.Now(); err == nil && after == before && time.Since(began) < unmet(s.options); {
 		if !sleep(ctx, 100*time.Millisecond) {
 			break
 		}

@@ -25,9 +25,14 @@ func TestAttemptsAreToldFromOutages(t *testing.T) {
 
 func TestOutagesLeaveTimeToComeBack(t *testing.T) {
 	t.Parallel()
-	for duration, want := range map[time.Duration]time.Duration{28 * time.Second: 10 * time.Second, 2 * time.Minute: 20 * time.Second, 10 * time.Minute: 25 * time.Second} {
-		if got := outageEvery(Options{Duration: duration}); got != want {
-			t.Errorf("of %v: every %v, want %v", duration, got, want)
+	for o, want := range map[Options]time.Duration{
+		{Duration: 28 * time.Second, Freeze: 2 * time.Second}:  10 * time.Second,
+		{Duration: 2 * time.Minute, Freeze: 10 * time.Second}:  20 * time.Second,
+		{Duration: 10 * time.Minute, Freeze: 10 * time.Second}: 30 * time.Second,
+		{Duration: 10 * time.Minute, Freeze: 40 * time.Second}: time.Minute,
+	} {
+		if got := outageEvery(o); got != want {
+			t.Errorf("of %v with freezes of %v: every %v, want %v", o.Duration, o.Freeze, got, want)
 		}
 	}
 }
