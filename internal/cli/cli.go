@@ -137,9 +137,18 @@ func (a *App) tree() *cobra.Command {
 		a.devCommand(), a.workerCommand(), a.schedulerCommand(), a.opsCommand(),
 		a.jobCommand(), a.deadCommand(), a.queueCommand(), a.depCommand(), a.limitCommand(), a.cronCommand(), a.auditCommand(), a.doctorCommand(), a.drillCommand(), a.benchCommand(), a.versionCommand(), a.exampleCommand(),
 	)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(flagError(err)) })
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(root, cmd) }
 	return root
+}
+
+// flagError says of a flag's value what it must be, as of its variable in the environment.
+func flagError(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) || typeBounds[bad.GetFlag().Value.Type()] == "" {
+		return err
+	}
+	return &jobs.InvalidError{Field: "--" + bad.GetFlag().Name, Value: bad.GetValue(), Bound: typeBounds[bad.GetFlag().Value.Type()]}
 }
 
 // prepare takes what flags do not say from the environment, and checks it all.
