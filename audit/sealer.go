@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"regexp"
 	"slices"
@@ -108,6 +109,9 @@ var passing = regexp.MustCompile(`^(drill|bench)-[a-z2-7]{10}(-.*)?$`)
 // drills and benchmarks, and returns the seals. One stream's error does not stop the
 // others.
 func (s *Sealer) SealAll(ctx context.Context) ([]delivery.Seal, error) {
+	if err := s.sealing(); err != nil { // once, and not for each stream
+		return nil, err
+	}
 	names, err := s.store.Streams(ctx)
 	if err != nil {
 		return nil, err
@@ -132,10 +136,20 @@ func (s *Sealer) SealAll(ctx context.Context) ([]delivery.Seal, error) {
 	return made, errors.Join(append(errs, s.store.KnowStreams(ctx, known))...)
 }
 
+func (s *Sealer) sealing() error {
+	if !s.keys.Seals() {
+		return &jobs.InvalidError{Field: settingKey, Value: "none", Bound: "a key to seal with"}
+	}
+	return nil
+}
+
+// Alarms says what this sealer has found to be wrong, by stream. It must not run meanwhile.
+func (s *Sealer) Alarms() map[string]string { return maps.Clone(s.alarmed) }
+
 // Seal seals a stream, and reports whether it had decisions after its last seal.
 func (s *Sealer) Seal(ctx context.Context, stream string) (seal delivery.Seal, made bool, err error) {
-	if !s.keys.Seals() {
-		return seal, false, &jobs.InvalidError{Field: settingKey, Value: "none", Bound: "a key to seal with"}
+	if err := s.sealing(); err != nil {
+		return seal, false, err
 	}
 	head, err := s.store.StreamHead(ctx, stream)
 	if err != nil {

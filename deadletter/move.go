@@ -75,7 +75,7 @@ func keep(file *os.File, records []delivery.DeadRecord) error {
 		return err
 	})
 	if err == nil && n != len(records) {
-		err = fmt.Errorf("%d entries were written and %d are read", len(records), n)
+		err = fmt.Errorf("entries: %d were written and %d are read", len(records), n)
 	}
 	return err
 }

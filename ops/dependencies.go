@@ -18,8 +18,9 @@ type DependencyViews interface {
 	// closed, that kinds need, or that were called within a minute.
 	Dependencies(ctx context.Context) ([]delivery.DependencyInfo, error)
 	DependenciesInUse(ctx context.Context) ([]delivery.DependencyInfo, error)
-	Limits(ctx context.Context) ([]delivery.DependencyInfo, error)
-	Dependency(ctx context.Context, name string) (delivery.DependencyInfo, error)
+	Limits(ctx context.Context) ([]delivery.LimitInfo, error)
+	// Limit returns jobs.ErrNotFound for a limit that nobody has set.
+	Limit(ctx context.Context, name string) (delivery.LimitInfo, error)
 	DependencyStory(ctx context.Context, name string) (store.DependencyStory, error)
 	DependencyEvents(ctx context.Context, limit int) ([]store.Event, error)
 }
@@ -181,11 +182,11 @@ func (s *service) listLimits(w http.ResponseWriter, r *http.Request) error {
 	if _, err := params(r); err != nil {
 		return err
 	}
-	infos, err := s.store.Limits(r.Context())
+	limits, err := s.store.Limits(r.Context())
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"limits": infos})
+	return writeJSON(w, http.StatusOK, map[string]any{"limits": limits})
 }
 
 func limitName(r *http.Request) string { return r.PathValue("of") + "/" + r.PathValue("limited") }
@@ -205,11 +206,11 @@ func (s *service) getLimit(w http.ResponseWriter, r *http.Request) error {
 	if err := checkLimit(limitName(r)); err != nil {
 		return err
 	}
-	info, err := s.store.Dependency(r.Context(), limitName(r))
+	limit, err := s.store.Limit(r.Context(), limitName(r))
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, info)
+	return writeJSON(w, http.StatusOK, limit)
 }
 
 func (s *service) tuneLimit(w http.ResponseWriter, r *http.Request) error {
@@ -217,12 +218,12 @@ func (s *service) tuneLimit(w http.ResponseWriter, r *http.Request) error {
 	if err := s.tune(w, r, limitName(r), &t, checkLimit); err != nil {
 		return err
 	}
-	info, err := s.store.Dependency(r.Context(), limitName(r))
+	limit, err := s.store.Limit(r.Context(), limitName(r))
 	if errors.Is(err, jobs.ErrNotFound) { // what was taken back was all that was known
-		info, err = delivery.Unlimited(limitName(r)), nil
+		limit, err = delivery.LimitInfo{Name: limitName(r)}, nil
 	}
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, info)
+	return writeJSON(w, http.StatusOK, limit)
 }

@@ -71,8 +71,9 @@ func TestDependenciesAPI(t *testing.T) {
 		{"PATCH", "limits/kind/Pay", `{"reason":"r","rate":1}`, 400, `"kind"`},
 		{"GET", "limits", "", 200, `{"limits":[{"name":"kind/pay"`},
 		{"GET", "limits/kind/pay", "", 200, `"limit":{"rate":12.5}`},
-		{"GET", "limits/tenant/none", "", 404, ""},
-		{"PATCH", "limits/tenant/acme", `{"reason":"done","concurrency":null}`, 200, `"name":"tenant/acme","state":"closed"`},
+		{"GET", "limits/tenant/none", "", 404, "limit tenant/none not found: nobody has set it"},
+		{"GET", "limits/kind/none", "", 404, "limit kind/none not found: nobody has set it"},
+		{"PATCH", "limits/tenant/acme", `{"reason":"done","concurrency":null}`, 200, `{"name":"tenant/acme","limit":{},"running":0,"waiting":0}`},
 		{"GET", "limits/tenant/acme", "", 404, ""},
 
 		{"GET", "events?queue=@dep&limit=1", "", 200, `"queue":"@dep","what":"set","key":"tenant/acme","actor":"api"`},
@@ -96,6 +97,19 @@ func TestDependenciesAPI(t *testing.T) {
 	r.Header.Set("Origin", "https://evil.example")
 	if got := do(h, r); got.Code != http.StatusForbidden {
 		t.Errorf("PATCH from elsewhere: %d", got.Code)
+	}
+}
+
+// A limit has no breaker, so its answer says nothing of one.
+func TestLimitsHaveNoBreaker(t *testing.T) {
+	t.Parallel()
+	_, h := newServices(t, Options{})
+	call(h, "PATCH", "/api/v1/limits/kind/pay", `{"reason":"r","rate":12.5}`)
+	for _, path := range []string{"/api/v1/limits/kind/pay", "/api/v1/limits"} {
+		got := call(h, "GET", path, "").text
+		if want := `{"name":"kind/pay","limit":{"rate":12.5},"running":0,"waiting":0,"set":["rate"]}`; !strings.Contains(got, want) {
+			t.Errorf("%s: %s has no %s", path, got, want)
+		}
 	}
 }
 

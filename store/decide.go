@@ -211,8 +211,7 @@ func (s *Store) Entry(ctx context.Context, queue, key string) (delivery.Entry, e
 	return entry, json.Unmarshal(data, &entry)
 }
 
-// PauseQueue stops claims from a queue; running jobs go on. Resuming takes back
-// the operator's reason alone: false while others still pause it.
+// PauseQueue stops claims from a queue; running jobs go on.
 func (s *Store) PauseQueue(ctx context.Context, queue string, by jobs.Decision) error {
 	_, err := s.hold(ctx, "pause", queue, by)
 	return err
@@ -229,8 +228,8 @@ func (s *Store) hold(ctx context.Context, verb, queue string, by jobs.Decision) 
 	if err := by.Check(); err != nil {
 		return 0, err
 	}
-	if err := s.checkKnown(ctx, queue); err != nil {
-		return 0, fmt.Errorf("%s queue %s: %w", verb, queue, err)
+	if err := s.CheckQueueKnown(ctx, queue); err != nil {
+		return 0, err
 	}
 	keys := []string{pausedKey(queue), holdsKey(queue), eventsKey(queue), decidedKey(queue, rand.Text())}
 	return surely(ctx, func() (int64, error) {
@@ -238,14 +237,18 @@ func (s *Store) hold(ctx context.Context, verb, queue string, by jobs.Decision) 
 	})
 }
 
-// checkKnown returns ErrNotFound for a queue that nobody has enqueued to.
-func (s *Store) checkKnown(ctx context.Context, queue string) error {
+// CheckQueueKnown returns jobs.ErrNotFound for a queue that nobody has enqueued to and no
+// worker serves, so that a slip of the pen is not taken for an empty queue.
+func (s *Store) CheckQueueKnown(ctx context.Context, queue string) error {
+	if err := jobs.CheckQueue(queue); err != nil {
+		return err
+	}
 	known, err := surely(ctx, func() (bool, error) {
 		known, err := s.rdb.SIsMember(ctx, queuesKey, queue).Result()
 		return known, unreachable(err)
 	})
 	if err == nil && !known {
-		err = errUnknownQueue
+		err = unknownQueue(queue)
 	}
 	return err
 }

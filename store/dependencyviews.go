@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -140,8 +141,19 @@ func (s *Store) DependenciesInUse(ctx context.Context) ([]delivery.DependencyInf
 
 // Limits returns the limits of kinds and tenants that are known, by name: also one that
 // somebody has set to none.
-func (s *Store) Limits(ctx context.Context) ([]delivery.DependencyInfo, error) {
-	return s.dependencies(ctx, "-inf", delivery.IsLimit)
+func (s *Store) Limits(ctx context.Context) ([]delivery.LimitInfo, error) {
+	infos, err := s.dependencies(ctx, "-inf", delivery.IsLimit)
+	limits := []delivery.LimitInfo{}
+	for _, info := range infos {
+		limits = append(limits, info.AsLimit())
+	}
+	return limits, err
+}
+
+// Limit returns the limit of a kind or a tenant. ErrNotFound: nobody has set it.
+func (s *Store) Limit(ctx context.Context, name string) (delivery.LimitInfo, error) {
+	info, err := s.Dependency(ctx, name)
+	return info.AsLimit(), err
 }
 
 // DependenciesWatched returns dependencies and limits that are not closed, limit
@@ -203,7 +215,7 @@ type unheard string
 
 func (u unheard) Error() string {
 	if delivery.IsLimit(string(u)) {
-		return "limit " + string(u) + " not found: nobody has set it and no worker has said that it has the kind; `perdure limit list` has those that are known"
+		return "limit " + string(u) + " not found: nobody has set it; `perdure limit list` has those that are known"
 	}
 	return "dependency " + string(u) + " not found: no kind needs it and no worker has called it lately; `perdure dep list --all` has those that are known"
 }
@@ -274,6 +286,9 @@ func (s *Store) CheckDependencyKnown(ctx context.Context, name string) error {
 		return nil
 	}
 	_, err := s.Dependency(ctx, name)
+	if errors.Is(err, jobs.ErrNotFound) && delivery.IsLimit(name) {
+		return unknown("limit " + name + " not found: nobody has set it and no worker has said that it has the kind; with --unknown (over HTTP \"unknown\":true) it is set all the same")
+	}
 	return err
 }
 

@@ -61,7 +61,6 @@ func TestDependencyViews(t *testing.T) {
 	}{
 		{func() ([]delivery.DependencyInfo, error) { return f.Dependencies(f.ctx) }, []string{"host.example", "mail", "payments"}},
 		{func() ([]delivery.DependencyInfo, error) { return f.DependenciesInUse(f.ctx) }, []string{"host.example", "payments"}},
-		{func() ([]delivery.DependencyInfo, error) { return f.Limits(f.ctx) }, []string{"kind/kind.a"}},
 		{func() ([]delivery.DependencyInfo, error) { return f.DependenciesWatched(f.ctx) }, []string{"kind/kind.a", "payments"}},
 	} {
 		if got, err := row.read(); err != nil || !slices.Equal(names(got), row.want) {
@@ -80,9 +79,12 @@ func TestDependencyViews(t *testing.T) {
 	if err != nil || mail.Resume != 5 || !mail.Declared || len(mail.Set) != 0 || mail.AllWaiting() != 0 {
 		t.Errorf("%+v %v", mail, err)
 	}
-	limit, err := f.Dependency(f.ctx, "kind/kind.a")
+	limit, err := f.Limit(f.ctx, "kind/kind.a")
 	if err != nil || limit.Limit.Rate != 10 || !slices.Equal(limit.Set, []string{"rate"}) {
 		t.Errorf("%+v %v", limit, err)
+	}
+	if limits, err := f.Limits(f.ctx); err != nil || len(limits) != 1 || limits[0].Name != "kind/kind.a" {
+		t.Errorf("%+v %v", limits, err)
 	}
 	if _, err := f.Dependency(f.ctx, "paymnets"); !errors.Is(err, jobs.ErrNotFound) {
 		t.Error(err)

@@ -30,8 +30,8 @@ func (s *Store) MakePlan(ctx context.Context, r delivery.PlanRequest, by jobs.De
 	if err := errors.Join(r.Check(), by.Check()); err != nil {
 		return delivery.Plan{}, err
 	}
-	if err := s.checkKnown(ctx, r.Queue); err != nil {
-		return delivery.Plan{}, fmt.Errorf("plan a replay in queue %s: %w", r.Queue, err)
+	if err := s.CheckQueueKnown(ctx, r.Queue); err != nil {
+		return delivery.Plan{}, err
 	}
 	if r.ID == "" {
 		r.ID = strings.ToLower(rand.Text()[:12])

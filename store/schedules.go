@@ -156,10 +156,13 @@ func (u unknown) Is(target error) bool { return target == jobs.ErrNotFound }
 
 const (
 	errUnknownSchedule = unknown("there is none of this name; see perdure cron list")
-	errUnknownQueue    = unknown("queue is not known: nothing was ever enqueued in it")
 	errUnknownPlan     = unknown("there is none of this name, or it ended long ago; see perdure dead plans")
 	errUnknownGroup    = unknown("nothing has failed so; see perdure dead groups")
 )
+
+func unknownQueue(queue string) error {
+	return unknown("queue " + queue + " not found: nobody has enqueued to it and no worker serves it; `perdure queue list` has those that are known")
+}
 
 // ScheduleChanges returns a number that grows whenever a schedule is defined,
 // changed, paused, resumed, triggered or removed, and Redis' time.

@@ -121,7 +121,11 @@ func (s *Store) RecordBackfill(ctx context.Context, name string, from, until tim
 	if err := by.Check(); err != nil {
 		return err
 	}
-	why := fmt.Sprintf("%s (%d ticks from %s to %s)", by.Reason, n, from.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339))
+	ticks := "ticks"
+	if n == 1 {
+		ticks = "tick"
+	}
+	why := fmt.Sprintf("%s (%d %s from %s to %s)", by.Reason, n, ticks, from.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339))
 	keys := []string{scheduleEventsKey, scheduleDecidedKey(rand.Text())}
 	_, err := surely(ctx, func() (int64, error) {
 		return s.runCode(ctx, "note", keys, "backfill schedule", name, by.Actor, why)

@@ -113,7 +113,7 @@ func (a *attempt) failed(err error) delivery.Verdict {
 	used := a.attemptsUsed()
 	ruling := a.handler.Definition.Rule(c, used, a.failuresOf(failure.Class, used), a.d.Waits)
 	if ruling.Action == jobs.ActionRetry && a.d.MaxAttempts > 0 && used >= a.d.MaxAttempts {
-		ruling = jobs.Ruling{Action: jobs.ActionQuarantine, Reason: fmt.Sprintf("the producer allowed %d attempts", a.d.MaxAttempts)}
+		ruling = jobs.Ruling{Action: jobs.ActionQuarantine, Reason: fmt.Sprintf("the producer allowed no more attempts than %d", a.d.MaxAttempts)}
 	}
 	switch ruling.Action {
 	case jobs.ActionRetry:

@@ -38,6 +38,9 @@ func (a *App) auditList() *cobra.Command {
 				}
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				if err := a.knownStream(ctx, s, f.Stream); err != nil {
+					return err
+				}
 				links := []delivery.Link{}
 				err := audit.List(ctx, s, f, func(l delivery.Link) bool {
 					links = append(links, l)
@@ -108,6 +111,11 @@ func (a *App) auditVerify() *cobra.Command {
 				return a.verifyFile(file, queue, keys, known)
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				if len(known) == 0 { // else it is a finding that there is nothing
+					if err := a.knownStream(ctx, s, queue); err != nil {
+						return err
+					}
+				}
 				show := a.progress("decisions read")
 				findings, err := audit.Verify(ctx, &counted{s, show, 0}, keys, queue, known)
 				show.done()

@@ -88,11 +88,11 @@ func TestAuditSealsExportsAndTrims(t *testing.T) {
 	command(0, []string{"doctor"}, "audit of echoes: 120 decisions, none of them sealed, 120 not sealed since")
 	command(0, []string{"audit", "seal"}, "echoes", "120")
 	command(0, []string{"audit", "seals", "-o", "json"}, `"n": 120`)
-	command(0, []string{"audit", "seals", "--file", file("seals")}, "1 seals written")
+	command(0, []string{"audit", "seals", "--file", file("seals")}, "1 seal written")
 	command(0, []string{"audit", "verify", "--seals", file("seals")}, "as written")
 	command(0, []string{"doctor", "-o", "json"}, `"audit_key": true`, `"sealed_to": 120`)
 
-	command(0, []string{"audit", "export", "--file", file("all")}, "120 decisions and 1 seals of 1 queues written")
+	command(0, []string{"audit", "export", "--file", file("all")}, "120 decisions and 1 seal of 1 queue written")
 	command(1, []string{"audit", "export", "--file", file("all")}, "file exists")
 	if out := command(0, []string{"audit", "export", "--queue", "echoes"}); strings.Count(out, "\n") != 121 {
 		t.Errorf("to the output: %s", out)
@@ -121,8 +121,18 @@ func TestAuditSealsExportsAndTrims(t *testing.T) {
 	command(2, []string{"audit", "verify"}, "PERDURE_AUDIT_KEY", "32 to 512 bytes")
 	t.Setenv("PERDURE_AUDIT_KEY", "")
 	command(0, []string{"audit", "verify"}, "No PERDURE_AUDIT_KEY: seals were not checked")
-	command(2, []string{"audit", "seal"}, "PERDURE_AUDIT_KEY")
+	if code, out, errs := run(t.Context(), nil, "audit", "seal", "--redis-url", url); code != 2 || strings.Count(errs, "PERDURE_AUDIT_KEY") != 1 {
+		t.Errorf("seal without a key: %d %s%s", code, out, errs)
+	}
 	command(0, []string{"doctor"}, "no PERDURE_AUDIT_KEY here")
 	t.Setenv("PERDURE_AUDIT_CHECK_KEYS", strings.Repeat("another-key", 4)+","+key)
 	command(0, []string{"audit", "verify"}, "as written")
+
+	t.Setenv("PERDURE_AUDIT_CHECK_KEYS", "")
+	t.Setenv("PERDURE_AUDIT_KEY", strings.Repeat("another-key", 4))
+	code, out, errs := run(t.Context(), nil, "audit", "seal", "--redis-url", url, "-o", "json")
+	if code != 1 || !strings.Contains(errs, "audit alarm, recorded and sealed: echoes: the last seal, of decision ") || !strings.Contains(errs, "PERDURE_AUDIT_CHECK_KEYS") || !strings.Contains(out, `"alarms"`) {
+		t.Errorf("seal with another key: %d %s%s", code, out, errs)
+	}
+	command(0, []string{"audit", "list", "--what", "audit alarm"}, "audit alarm", "is not given")
 }

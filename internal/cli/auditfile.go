@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,6 +38,9 @@ func (a *App) auditExport() *cobra.Command {
 				return usage(err)
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				if err := a.knownStream(ctx, s, e.queue); err != nil {
+					return err
+				}
 				if e.trim {
 					return a.moveDecisions(ctx, s, e)
 				}
@@ -77,7 +83,7 @@ func (a *App) exportDecisions(ctx context.Context, s *store.Store, e exporting) 
 		return err
 	}
 	return a.print(map[string]any{"written": done, "file": e.path}, func() {
-		a.printf("%d decisions and %d seals of %d queues written to %s and read back\n", done.Events, done.Seals, done.Streams, e.path)
+		a.printf("%s and %s of %s written to %s and read back\n", count(done.Events, "decision"), count(done.Seals, "seal"), count(done.Streams, "queue"), e.path)
 	})
 }
 
@@ -91,7 +97,7 @@ func (a *App) readBack(path string, events, seals int64) error {
 	defer file.Close()
 	lines, err := audit.Count(file)
 	if err == nil && (lines.Events != events || lines.Seals != seals) {
-		err = fmt.Errorf("%d decisions and %d seals were written, and %d and %d are read", events, seals, lines.Events, lines.Seals)
+		err = fmt.Errorf("%s and %s went into it, and %d and %d are read", count(events, "decision"), count(seals, "seal"), lines.Events, lines.Seals)
 	}
 	if err != nil {
 		return fmt.Errorf("read %s back: %w", path, err)
@@ -118,7 +124,7 @@ func (a *App) moveDecisions(ctx context.Context, s *store.Store, e exporting) er
 		total += max(one.SealedTo-one.MovedOut, 0)
 	}
 	if total > many && !e.yes {
-		return usage(fmt.Errorf("up to %d decisions would be moved out of Redis; look with audit verify, then say --yes", total))
+		return usage(fmt.Errorf("up to %s would be moved out of Redis; look with audit verify, then say --yes", count(total, "decision")))
 	}
 	show, done := a.progress("moved"), int64(0)
 	moved, err := audit.MoveOut(ctx, s, keys, e.queue, e.path, before, a.decision(e.reason), func(m audit.Moved) {
@@ -135,7 +141,7 @@ func (a *App) moveDecisions(ctx context.Context, s *store.Store, e exporting) er
 			rows = append(rows, []string{m.Stream, fmt.Sprint(m.From), fmt.Sprint(m.To)})
 		}
 		a.table(rows...)
-		a.printf("%d decisions moved to %s; audit verify --file looks at them there\n", done, e.path)
+		a.printf("%s moved to %s; look there with audit verify --file\n", count(done, "decision"), e.path)
 	})
 }
 
@@ -145,6 +151,9 @@ func (a *App) auditSeals() *cobra.Command {
 		Use: "seals", Short: "List seals, or write them to a file that verify compares with what is there later", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				if err := a.knownStream(ctx, s, queue); err != nil {
+					return err
+				}
 				if path != "" {
 					return a.exportSeals(ctx, s, queue, path)
 				}
@@ -178,7 +187,7 @@ func (a *App) exportSeals(ctx context.Context, s *store.Store, queue, path strin
 		return err
 	}
 	return a.print(map[string]any{"seals": done.Seals, "file": path}, func() {
-		a.printf("%d seals written to %s; keep it where nobody who can write to Redis can\n", done.Seals, path)
+		a.printf("%s written to %s; keep it where nobody who can write to Redis can\n", count(done.Seals, "seal"), path)
 	})
 }
 
@@ -193,13 +202,15 @@ func (a *App) sealTable(seals []delivery.Seal) {
 func (a *App) auditSeal() *cobra.Command {
 	return &cobra.Command{
 		Use: "seal", Short: "Seal now what is not sealed yet; workers and schedulers with PERDURE_AUDIT_KEY do so by themselves", Args: exactly(0, "no arguments"),
+		Long: "Seal now what is not sealed yet; workers and schedulers with PERDURE_AUDIT_KEY do so by themselves. What is not as it was written since\n" +
+			"the last seal, and a last seal that no given key has made, is recorded as an alarm, sealed too, and told: it ends with 1 then.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			keys, err := a.settings.auditKeys()
 			if err != nil {
 				return err
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
-				sealer, err := audit.NewSealer(s, audit.Options{Keys: keys, Log: a.log})
+				sealer, err := audit.NewSealer(s, audit.Options{Keys: keys})
 				if err != nil {
 					return err
 				}
@@ -207,10 +218,24 @@ func (a *App) auditSeal() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.print(map[string]any{"seals": seals}, func() { a.sealTable(seals) })
+				alarms := sealer.Alarms()
+				err = a.print(map[string]any{"seals": seals, "alarms": alarms}, func() { a.sealTable(seals) })
+				return errors.Join(err, alarmed(alarms))
 			})
 		},
 	}
+}
+
+// alarmed is the exit code and the text of what sealing has found to be wrong.
+func alarmed(alarms map[string]string) error {
+	var all []string
+	for _, stream := range slices.Sorted(maps.Keys(alarms)) {
+		all = append(all, stream+": "+oneLine(alarms[stream], 300))
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return &exitError{exitFailed, fmt.Errorf("audit alarm, recorded and sealed: %s; see perdure audit verify", strings.Join(all, "; "))}
 }
 
 // standings tells people how much of the recorded decisions is sealed. keys are those
@@ -224,7 +249,7 @@ func (a *App) standings(all []audit.Standing, keys audit.Keys) {
 		if one.SealedTo > 0 {
 			sealed = fmt.Sprintf("sealed up to %d at %s", one.SealedTo, clock(one.SealedAt))
 		}
-		a.printf("audit of %s: %d decisions, %s", one.Stream, one.Decisions, sealed)
+		a.printf("audit of %s: %s, %s", one.Stream, count(one.Decisions, "decision"), sealed)
 		if one.Unsealed > 0 {
 			a.printf(", %d not sealed since %s", one.Unsealed, clock(one.UnsealedSince))
 		}

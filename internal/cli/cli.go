@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,14 +137,26 @@ func (a *App) tree() *cobra.Command {
 		a.devCommand(), a.workerCommand(), a.schedulerCommand(), a.opsCommand(),
 		a.jobCommand(), a.deadCommand(), a.queueCommand(), a.depCommand(), a.limitCommand(), a.cronCommand(), a.auditCommand(), a.doctorCommand(), a.drillCommand(), a.benchCommand(), a.versionCommand(), a.exampleCommand(),
 	)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(flagError(err)) })
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(root, cmd) }
 	return root
 }
 
+// flagError says of a flag's value what it must be, as of its variable in the environment.
+func flagError(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) || typeBounds[bad.GetFlag().Value.Type()] == "" {
+		return err
+	}
+	return &jobs.InvalidError{Field: "--" + bad.GetFlag().Name, Value: bad.GetValue(), Bound: typeBounds[bad.GetFlag().Value.Type()]}
+}
+
 // prepare takes what flags do not say from the environment, and checks it all.
 func (a *App) prepare(root, cmd *cobra.Command) error {
-	known := map[string]bool{"PERDURE_REDIS_URL": true, "PERDURE_ACCESS_TOKENS": true, "PERDURE_AUDIT_KEY": true, "PERDURE_AUDIT_CHECK_KEYS": true, "PERDURE_ISOLATED": true}
+	known := map[string]bool{"PERDURE_ISOLATED": true}
+	for _, name := range settingNames() {
+		known[name] = true
+	}
 	eachCommand(root, func(c *cobra.Command) {
 		c.Flags().VisitAll(func(f *pflag.Flag) { known[variable(f.Name)] = true })
 		c.PersistentFlags().VisitAll(func(f *pflag.Flag) { known[variable(f.Name)] = true })
@@ -188,7 +201,7 @@ func (a *App) fromEnvironment(cmd *cobra.Command) error {
 			return
 		}
 		if err := f.Value.Set(value); err != nil {
-			errs = append(errs, &jobs.InvalidError{Field: variable(f.Name), Value: value, Bound: "a " + f.Value.Type()})
+			errs = append(errs, &jobs.InvalidError{Field: variable(f.Name), Value: value, Bound: cmp.Or(typeBounds[f.Value.Type()], f.Value.Type())})
 		}
 	})
 	return errors.Join(errs...)
@@ -243,7 +256,7 @@ func (a *App) handlers(loopback bool) ([]jobs.Handler, error) {
 func exactly(n int, what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) != n {
-			return usage(fmt.Errorf("expects %s, got %d arguments", what, len(args)))
+			return usage(fmt.Errorf("expects %s, got %s", what, count(len(args), "argument")))
 		}
 		return nil
 	}

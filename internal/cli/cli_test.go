@@ -55,6 +55,8 @@ func TestBadInputIsOneClearLine(t *testing.T) {
 	}{
 		{"unknown command", 2, "unknown", []string{"job", "frobnicate"}},
 		{"unknown flag", 2, "unknown flag --frob", []string{"job", "list", "--frob"}},
+		{"bad number", 2, "--limit x must be a whole number", []string{"job", "list", "--limit", "x"}},
+		{"bad duration", 2, "--timeout 7 must be a duration such as", []string{"job", "wait", "k", "--timeout", "7"}},
 		{"no kind", 2, "kind", []string{"job", "enqueue", url}},
 		{"unknown kind", 2, "nokind unknown kind known: echo, http.request", []string{"job", "enqueue", "nokind", "--key", "a", url}},
 		{"malformed JSON", 2, "data valid JSON", []string{"job", "enqueue", "echo", "--key", "a", "--data", "{bad", url}},

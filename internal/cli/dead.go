@@ -38,9 +38,15 @@ func (a *App) deadList() *cobra.Command {
 			}
 			q.Queue, q.Filter = sel.queue, filter
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				if err := a.knownQueue(ctx, s, q.Queue); err != nil {
+					return err
+				}
 				page, err := a.fullPage(ctx, s, q)
 				if err != nil {
 					return err
+				}
+				if len(page.Entries) == 0 {
+					a.noteUnknownKind(ctx, s, filter.Kind)
 				}
 				return a.print(page, func() { a.deadTable(page) })
 			})
@@ -96,6 +102,9 @@ func (a *App) deadGroups() *cobra.Command {
 				return err
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				if err := a.knownQueue(ctx, s, queue); err != nil {
+					return err
+				}
 				groups, next, err := s.DeadGroups(ctx, queue, delivery.GroupState(state), limit, from)
 				if err != nil {
 					return err
@@ -146,10 +155,15 @@ func (a *App) deadJudge(verb, short string, state delivery.GroupState) *cobra.Co
 				if err != nil {
 					return err
 				}
+				before, err := s.DeadGroup(ctx, queue, args[0])
+				if err != nil {
+					return err
+				}
 				g, err := s.JudgeGroup(ctx, queue, args[0], state, a.decision(reason))
 				if err != nil {
 					return err
 				}
+				a.noteUnchanged("group "+args[0], string(before.State), string(g.State))
 				return a.print(g, func() { a.groupTable([]delivery.DeadGroup{g}, "") })
 			})
 		},
@@ -193,12 +207,12 @@ func (a *App) deadStory(e deadletter.Entry) {
 		a.printf("  header %s: %s\n", oneLine(name, 100), oneLine(e.Headers[name], 300))
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Dependencies)) {
-		a.printf("  dependency %s was %s\n", oneLine(name, 100), oneLine(e.Dependencies[name], 300))
+		a.printf("  dependency %s was %s\n", oneLine(name, 100), oneLine(inClock(e.Dependencies[name]), 300))
 	}
 	if e.Payload != nil {
 		a.printf("  payload %s\n", oneLine(string(e.Payload), 2000))
 	} else if e.PayloadBytes != nil {
-		a.printf("  payload of %d bytes, which is no JSON; -o json has it\n", len(e.PayloadBytes))
+		a.printf("  payload of %s, which is no JSON; -o json has it\n", count(len(e.PayloadBytes), "byte"))
 	}
 	for _, edit := range e.Edits {
 		a.printf("  payload edited %s by %s: %s (%s)\n", clock(edit.At), oneLine(edit.Actor, 100), delivery.Paths(edit.Changes), oneLine(edit.Reason, 200))
@@ -221,9 +235,9 @@ func (a *App) raw(data []byte) {
 	if data == nil {
 		return
 	}
-	a.printf("\n  the message as stored, %d bytes; it can be discarded, not replayed:\n%s", len(data), hex.Dump(data[:min(len(data), most)]))
+	a.printf("\n  the message as stored, %s; it can be discarded, not replayed:\n%s", count(len(data), "byte"), hex.Dump(data[:min(len(data), most)]))
 	if len(data) > most {
-		a.printf("... and %d bytes more; -o json has them all, in base64\n", len(data)-most)
+		a.printf("... and %s more; -o json has them all, in base64\n", count(len(data)-most, "byte"))
 	}
 }
 

@@ -24,12 +24,15 @@ func (a *App) deadExport() *cobra.Command {
 				return err
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				if err := a.knownQueue(ctx, s, sel.queue); err != nil {
+					return err
+				}
 				return a.writing(path, func(w io.Writer) error {
 					show := a.progress("written")
 					defer show.done()
 					n, err := deadletter.New(s).Export(ctx, sel.queue, filter, w, func(n int) { show.at(int64(n), 0) })
 					if err == nil && path != "" {
-						err = a.print(map[string]any{"written": n, "file": path}, func() { a.printf("%d entries written to %s\n", n, path) })
+						err = a.print(map[string]any{"written": n, "file": path}, func() { a.printf("%s written to %s\n", count(n, "entry"), path) })
 					}
 					return err
 				})
@@ -86,7 +89,7 @@ func (a *App) importFrom(ctx context.Context, s *store.Store, in io.Reader, reas
 		return err
 	}
 	err = a.print(done, func() {
-		a.printf("%d restored, %d were there already, %d in conflict, %d broken\n", done.Restored, done.There, done.Conflict, done.Broken)
+		a.printf("%d restored, %d there already, %d in conflict, %d broken\n", done.Restored, done.There, done.Conflict, done.Broken)
 		for _, problem := range done.Problems {
 			a.printf("  %s\n", oneLine(problem, 300))
 		}
@@ -140,9 +143,9 @@ func (a *App) move(ctx context.Context, s *store.Store, b bulk, path, reason str
 		total += n
 		if err != nil {
 			show.done()
-			return fmt.Errorf("after %d entries: %w", total, err)
+			return fmt.Errorf("after %s: %w", count(total, "entry"), err)
 		}
 	}
 	show.done()
-	return a.print(map[string]any{"moved": total, "file": path}, func() { a.printf("%d entries moved to %s; dead import puts them back\n", total, path) })
+	return a.print(map[string]any{"moved": total, "file": path}, func() { a.printf("%s moved to %s; dead import takes it back\n", count(total, "entry"), path) })
 }

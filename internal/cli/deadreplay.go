@@ -59,7 +59,7 @@ func (a *App) deadReplay() *cobra.Command {
 func upTo(n int, what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) > n {
-			return usage(fmt.Errorf("expects %s, got %d arguments", what, len(args)))
+			return usage(fmt.Errorf("expects %s, got %s", what, count(len(args), "argument")))
 		}
 		return nil
 	}
@@ -89,7 +89,7 @@ func (a *App) replayOne(ctx context.Context, s *store.Store, key string, f repla
 	if err != nil {
 		return err
 	}
-	return a.print(info, func() { a.story(info) })
+	return a.tellJob(ctx, s, info)
 }
 
 func (a *App) replayMany(ctx context.Context, s *store.Store, f replayFlags) error {
@@ -148,7 +148,11 @@ func atMost(found []target, most int) []target {
 func unfinished(plans []delivery.Plan) error {
 	for _, p := range plans {
 		if p.State != delivery.PlanDone {
-			return &exitError{code: exitFailed, err: fmt.Errorf("plan %s is %s: %s", p.ID, p.State, oneLine(p.Why, 300))}
+			why := ""
+			if p.Why != "" {
+				why = ": " + oneLine(p.Why, 300)
+			}
+			return &exitError{code: exitFailed, err: fmt.Errorf("plan %s is %s%s", p.ID, p.State, why)}
 		}
 	}
 	return nil
@@ -203,6 +207,9 @@ func (a *App) deadPlans() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				if err := a.knownQueue(ctx, s, queue); err != nil {
+					return err
+				}
 				plans, err := s.Plans(ctx, queue)
 				if err != nil {
 					return err
@@ -212,10 +219,13 @@ func (a *App) deadPlans() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&queue, "queue", "", "one queue")
+	watch := a.onPlan("watch PLAN", "Show how far a plan has come until it ends or stops", func(ctx context.Context, s *store.Store, queue, id string) (delivery.Plan, error) {
+		return a.watchPlan(ctx, s, delivery.Plan{PlanRequest: delivery.PlanRequest{Queue: queue, ID: id}})
+	}, func(p delivery.Plan) error { return unfinished([]delivery.Plan{p}) })
+	watch.Long = "Show how far a plan has come until it ends or stops. Ends with 0 when it is done, and with 1 and the reason when it has stopped,\n" +
+		"was paused or aborted. Looking changes nothing: the plan goes on without it."
 	c.AddCommand(
-		a.onPlan("watch PLAN", "Show how far a plan has come until it ends or stops", func(ctx context.Context, s *store.Store, queue, id string) (delivery.Plan, error) {
-			return a.watchPlan(ctx, s, delivery.Plan{PlanRequest: delivery.PlanRequest{Queue: queue, ID: id}})
-		}),
+		watch,
 		a.steerPlan("pause", "Stop a plan until it is resumed", (*store.Store).PausePlan),
 		a.steerPlan("resume", "Let a plan go on that is paused, or that has stopped", (*store.Store).ResumePlan),
 		a.steerPlan("abort", "End a plan; what it has not replayed stays in quarantine", (*store.Store).AbortPlan),
@@ -223,7 +233,8 @@ func (a *App) deadPlans() *cobra.Command {
 	return c
 }
 
-func (a *App) onPlan(use, short string, do func(ctx context.Context, s *store.Store, queue, id string) (delivery.Plan, error)) *cobra.Command {
+// onPlan is a command about one plan; judge makes the exit code of what became of it.
+func (a *App) onPlan(use, short string, do func(ctx context.Context, s *store.Store, queue, id string) (delivery.Plan, error), judge func(delivery.Plan) error) *cobra.Command {
 	var queue string
 	c := &cobra.Command{
 		Use: use, Short: short, Args: exactly(1, "the plan"),
@@ -240,7 +251,7 @@ func (a *App) onPlan(use, short string, do func(ctx context.Context, s *store.St
 				if err != nil {
 					return err
 				}
-				return a.print(p, func() { a.planTable([]delivery.Plan{p}) })
+				return errors.Join(a.print(p, func() { a.planTable([]delivery.Plan{p}) }), judge(p))
 			})
 		},
 	}
@@ -251,8 +262,16 @@ func (a *App) onPlan(use, short string, do func(ctx context.Context, s *store.St
 func (a *App) steerPlan(verb, short string, steer func(s *store.Store, ctx context.Context, queue, id string, by jobs.Decision) (delivery.Plan, error)) *cobra.Command {
 	var reason string
 	c := a.onPlan(verb+" PLAN --reason WHY", short, func(ctx context.Context, s *store.Store, queue, id string) (delivery.Plan, error) {
-		return steer(s, ctx, queue, id, a.decision(reason))
-	})
+		before, err := s.Plan(ctx, queue, id)
+		if err != nil {
+			return before, err
+		}
+		after, err := steer(s, ctx, queue, id, a.decision(reason))
+		if err == nil {
+			a.noteUnchanged("plan "+id, string(before.State), string(after.State))
+		}
+		return after, err
+	}, func(delivery.Plan) error { return nil })
 	c.Flags().StringVar(&reason, "reason", "", "why, for the record (required)")
 	return c
 }
@@ -318,9 +337,9 @@ func (a *App) discardMany(ctx context.Context, s *store.Store, b bulk, by jobs.D
 		total += n
 		if err != nil {
 			show.done()
-			return fmt.Errorf("after %d entries: %w", total, err)
+			return fmt.Errorf("after %s: %w", count(total, "entry"), err)
 		}
 	}
 	show.done()
-	return a.print(map[string]any{"discarded": total}, func() { a.printf("%d entries discarded\n", total) })
+	return a.print(map[string]any{"discarded": total}, func() { a.printf("%s discarded\n", count(total, "entry")) })
 }

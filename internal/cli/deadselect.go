@@ -88,6 +88,9 @@ func (a *App) targets(ctx context.Context, s *store.Store, b bulk) ([]target, er
 	if filter == (delivery.DeadFilter{}) && !b.all {
 		return nil, usage(errors.New("say which entries: a key, --group, --kind or another filter, or --all"))
 	}
+	if err := a.knownQueue(ctx, s, b.queue); err != nil {
+		return nil, err
+	}
 	queues := []string{b.queue}
 	if b.queue == "" {
 		if queues, err = s.Queues(ctx); err != nil {
@@ -106,6 +109,9 @@ func (a *App) targets(ctx context.Context, s *store.Store, b bulk) ([]target, er
 			found = append(found, target{queue, filter.String(), count, filter})
 		}
 	}
+	if len(found) == 0 {
+		a.noteUnknownKind(ctx, s, filter.Kind)
+	}
 	return found, nil
 }
 
@@ -117,7 +123,7 @@ func (b *bulk) agreed(found []target, what string) error {
 		total += t.Count.Entries
 	}
 	if total > many && !b.yes {
-		return usage(fmt.Errorf("this would %s %d entries; look with --dry-run, then say --yes", what, total))
+		return usage(fmt.Errorf("this would %s %s; look with --dry-run, then say --yes", what, count(total, "entry")))
 	}
 	return nil
 }
@@ -126,7 +132,7 @@ func (a *App) targetTable(found []target) {
 	rows := [][]string{{"QUEUE", "ENTRIES", "REPLAYABLE", "GROUPS", "OLDEST", "NEWEST", "FILTER"}}
 	for _, t := range found {
 		rows = append(rows, []string{
-			t.Queue, fmt.Sprint(t.Count.Entries), fmt.Sprint(t.Count.Replayable), fmt.Sprint(len(t.Count.Signatures)), clock(t.Count.Oldest), clock(t.Count.Newest), t.Filter,
+			t.Queue, fmt.Sprint(t.Count.Entries), fmt.Sprint(t.Count.Replayable), fmt.Sprint(len(t.Count.Signatures)), clock(t.Count.Oldest), clock(t.Count.Newest), inClock(t.Filter),
 		})
 	}
 	a.table(rows...)
@@ -136,7 +142,7 @@ func (a *App) targetTable(found []target) {
 // look finds it.
 func (a *App) only(ctx context.Context, s *store.Store, queue, what string, look func(queue string) error) (string, error) {
 	if queue != "" {
-		return queue, nil
+		return queue, a.knownQueue(ctx, s, queue)
 	}
 	queues, err := s.Queues(ctx)
 	if err != nil {

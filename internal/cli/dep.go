@@ -50,7 +50,7 @@ func (a *App) depTable(infos []delivery.DependencyInfo) {
 	rows := [][]string{{"NAME", "STATE", "SINCE", "WAITING", "RATE", "CALLS", "FAILED", "WORKERS", "NEXT TRY", "WHY"}}
 	for _, i := range infos {
 		rows = append(rows, []string{
-			i.Name, depState(i), clock(i.Since), fmt.Sprint(i.AllWaiting()), depRate(i), fmt.Sprint(i.Calls), fmt.Sprint(i.Failed), depWorkers(i), dash(i.NextTry), depWhy(i),
+			i.Name, depState(i), clock(i.Since), fmt.Sprint(i.AllWaiting()), depRate(i), fmt.Sprint(i.Calls), fmt.Sprint(i.Failed), depWorkers(i), dash(inClock(i.NextTry)), depWhy(i),
 		})
 	}
 	a.table(rows...)
@@ -139,26 +139,26 @@ func (a *App) depStory(s store.DependencyStory, now time.Time) {
 	if why := depWhy(s.DependencyInfo); why != "" {
 		a.printf("  %s\n", oneLine(why, 500))
 	}
-	a.printf("  %s\n", cmp.Or(s.Next(), "Calls are made"))
+	a.printf("  %s\n", inClock(cmp.Or(s.Next(), "Calls are made")))
 	if len(s.Kinds) > 0 {
 		a.printf("  needed by %s\n", oneLine(strings.Join(s.Kinds, ", "), 500))
 	}
 	if s.Waiting > 0 {
-		a.printf("  %d jobs wait for it, the first since %s; no attempt is used\n", s.Waiting, clock(s.Oldest))
+		a.printf("  %s for it, the first since %s; no attempt is used\n", does(s.Waiting, "job", "waits"), clock(s.Oldest))
 	}
 	for _, lane := range s.Lanes {
 		a.printf("    %s/%s %d\n", lane.Queue, lane.Kind, lane.Jobs)
 	}
 	if len(s.Queues) > 0 {
-		a.printf("  paused whole until it is back: %s, with %d pending jobs\n", strings.Join(s.Queues, ", "), s.Held)
+		a.printf("  paused whole until it is back: %s, with %s\n", strings.Join(s.Queues, ", "), count(s.Held, "pending job"))
 	}
 	if s.State != jobs.DependencyClosed {
-		a.printf("  since it opened: %d probes, %d jobs sent back\n", s.Probes, s.Resumed)
+		a.printf("  since it opened: %s, %s sent back\n", count(s.Probes, "probe"), count(s.Resumed, "job"))
 	}
 	if s.Workers > 0 {
-		a.printf("  %d workers call it, %d of them see it fail; of %d calls in 30 s %d failed\n", s.Workers, s.Against, s.Calls, s.Failed)
+		a.printf("  %s it, %d seeing it fail; %s in 30 s, %d failed\n", does(s.Workers, "worker", "calls"), s.Against, count(s.Calls, "call"), s.Failed)
 	}
-	a.printf("  resumes at %g/s; opens when %g of the calls fail, of %d at least, seen by %d workers; limit %s\n", s.Resume, s.Ratio, s.MinCalls, s.Quorum, s.Limit)
+	a.printf("  resumes at %g/s; opens when %g of the calls fail, of %d at least, seen by %s; limit %s\n", s.Resume, s.Ratio, s.MinCalls, count(s.Quorum, "worker"), s.Limit)
 	if len(s.Set) > 0 {
 		a.printf("  set by an operator, taken back with `default`: %s\n", strings.Join(s.Set, ", "))
 	}

@@ -167,7 +167,17 @@ func TestDependenciesRefuse(t *testing.T) {
 	p.on(0, "kind/new|1/s", "limit", "set", "kind/new", "--rate", "1", "--unknown", "--reason", "r")
 	p.on(0, "kind/echo|tenant/acme|kind/new", "limit", "list")
 	p.on(0, "tenant/acme|none|-", "limit", "clear", "tenant/acme", "--reason", "r")
-	p.on(0, "nothing changed", "limit", "clear", "tenant/acme", "--reason", "r")
+	p.on(3, "limit tenant/acme not found|perdure limit list", "limit", "clear", "tenant/acme", "--reason", "r")
+	p.on(3, "limit tenant/none not found", "limit", "clear", "tenant/none", "--reason", "r")
+	p.on(0, "kind/echo|none|-", "limit", "clear", "kind/echo", "--reason", "r")
+	p.on(3, "limit kind/echo not found: nobody has set it", "limit", "clear", "kind/echo", "--reason", "r")
+	if err := s.Declare(t.Context(), jobs.Dependency{Name: "kind/echo", Limit: jobs.Limit{Rate: 9}}); err != nil {
+		t.Fatal(err)
+	}
+	p.on(0, "nothing changed|9/s|program", "limit", "clear", "kind/echo", "--reason", "r")
+	if out := p.on(0, `"name": "kind/echo"`, "limit", "list", "-o", "json"); strings.Contains(out, "state") || strings.Contains(out, "quorum") {
+		t.Errorf("a limit has what is a breaker's: %s", out)
+	}
 	if out := p.on(0, "paymnets", "dep", "list"); strings.Contains(out, "kind/echo") || strings.Index(out, "paymnets") > strings.Index(out, "payments") {
 		t.Error(out)
 	}

@@ -109,7 +109,8 @@ func (a *App) depSet() *cobra.Command {
 				return err
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
-				if err := a.tune(ctx, s, args[0], t, unknown, onlyService, reason); err != nil {
+				known := func(ctx context.Context, s *store.Store) error { return a.known(ctx, s, args[0], unknown, onlyService) }
+				if err := a.tune(ctx, s, args[0], t, reason, onlyService, known); err != nil {
 					return err
 				}
 				return a.tellDependency(ctx, s, args[0])
@@ -123,14 +124,14 @@ func (a *App) depSet() *cobra.Command {
 	return c
 }
 
-func (a *App) tune(ctx context.Context, s *store.Store, name string, t delivery.Tuning, unknown bool, check func(string) error, reason string) error {
+func (a *App) tune(ctx context.Context, s *store.Store, name string, t delivery.Tuning, reason string, check func(string) error, known func(context.Context, *store.Store) error) error {
 	if err := check(name); err != nil {
 		return err
 	}
 	if err := t.Check(name); err != nil {
 		return err // before it is said that nothing is known of it
 	}
-	if err := a.known(ctx, s, name, unknown, check); err != nil {
+	if err := known(ctx, s); err != nil {
 		return err
 	}
 	changed, err := s.TuneDependency(ctx, name, t, a.decision(reason))
@@ -169,7 +170,7 @@ func (a *App) limitList() *cobra.Command {
 	}
 }
 
-func (a *App) limitTable(infos ...delivery.DependencyInfo) {
+func (a *App) limitTable(infos ...delivery.LimitInfo) {
 	rows := [][]string{{"LIMIT", "RATE", "AT A TIME", "RUNNING", "WAITING", "FIRST SINCE", "SET BY"}}
 	for _, i := range infos {
 		by := "-"
@@ -206,7 +207,9 @@ func (a *App) limitSet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.limit(cmd, args[0], t, unknown, reason)
+			return a.limit(cmd, args[0], t, reason, func(ctx context.Context, s *store.Store) error {
+				return a.known(ctx, s, args[0], unknown, onlyLimit)
+			})
 		},
 	}
 	f.ofLimit(c.Flags())
@@ -223,21 +226,25 @@ func (a *App) limitClear() *cobra.Command {
 		Args:    exactly(1, "kind/KIND or tenant/TENANT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			rate, places := float64(takenBack), takenBack
-			return a.limit(cmd, args[0], delivery.Tuning{Rate: &rate, Concurrency: &places}, true, reason)
+			return a.limit(cmd, args[0], delivery.Tuning{Rate: &rate, Concurrency: &places}, reason, func(ctx context.Context, s *store.Store) error {
+				_, err := s.Limit(ctx, args[0])
+				return err
+			})
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why, for the record (required)")
 	return c
 }
 
-func (a *App) limit(cmd *cobra.Command, name string, t delivery.Tuning, unknown bool, reason string) error {
+// limit changes a limit that known does not refuse.
+func (a *App) limit(cmd *cobra.Command, name string, t delivery.Tuning, reason string, known func(context.Context, *store.Store) error) error {
 	return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
-		if err := a.tune(ctx, s, name, t, unknown, onlyLimit, reason); err != nil {
+		if err := a.tune(ctx, s, name, t, reason, onlyLimit, known); err != nil {
 			return err
 		}
-		info, err := s.Dependency(ctx, name)
+		info, err := s.Limit(ctx, name)
 		if errors.Is(err, jobs.ErrNotFound) { // it was all that was known
-			info, err = delivery.Unlimited(name), nil
+			info, err = delivery.LimitInfo{Name: name}, nil
 		}
 		if err != nil {
 			return err
@@ -276,7 +283,7 @@ func (a *App) watchAndTell(ctx context.Context, s *store.Store, name string, tim
 		return err
 	}
 	if timeout > 0 && !recovered(info) && ctx.Err() == nil {
-		return &exitError{exitTimedOut, fmt.Errorf("%s is %s, with %d jobs waiting, after %v", name, info.State, info.AllWaiting(), timeout)}
+		return &exitError{exitTimedOut, fmt.Errorf("%s is %s, with %s waiting, after %v", name, info.State, count(info.AllWaiting(), "job"), timeout)}
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,25 +14,45 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
+// tellJob prints a job's story, and why it does not run.
+func (a *App) tellJob(ctx context.Context, s *store.Store, i jobs.Info) error {
+	return a.print(i, func() { a.story(i); a.whyItWaits(ctx, s, i) })
+}
+
 // whyItWaits tells below a job's story how what it waits for stands: the dependency, the
 // limit, or its queue. When that cannot be read the story stands alone.
 func (a *App) whyItWaits(ctx context.Context, s *store.Store, i jobs.Info) {
-	if i.State == jobs.StatePending {
-		if q, err := s.QueueInfo(ctx, i.Queue); err == nil && q.Paused {
-			a.printf("  its queue is paused by %s\n", oneLine(reasonsOf(q), 500))
+	switch {
+	case i.State == jobs.StatePending:
+		q, err := s.QueueInfo(ctx, i.Queue)
+		if err != nil || !q.Paused {
+			return
 		}
-		return
+		a.printf("  its queue is paused by %s\n", oneLine(reasonsOf(q), 500))
+		for _, reason := range slices.Sorted(maps.Keys(q.Reasons)) {
+			if name, ok := strings.CutPrefix(reason, "dependency:"); ok {
+				a.whatHolds(ctx, s, name)
+			}
+		}
+	case i.WaitingOn != nil && (i.WaitingOn.Type == "dependency" || i.WaitingOn.Type == "limit"):
+		a.whatHolds(ctx, s, i.WaitingOn.Name)
 	}
-	if i.WaitingOn == nil || i.WaitingOn.Type != "dependency" && i.WaitingOn.Type != "limit" {
-		return
-	}
-	d, err := s.Dependency(ctx, i.WaitingOn.Name)
+}
+
+// whatHolds tells how a dependency or limit stands, and whether those who wait for it go on
+// by themselves.
+func (a *App) whatHolds(ctx context.Context, s *store.Store, name string) {
+	d, err := s.Dependency(ctx, name)
 	switch {
 	case err != nil:
+		return
 	case delivery.IsLimit(d.Name):
 		a.printf("  limit %s: %s; %d running, %d waiting, the first since %s\n", d.Name, d.Limit, d.Running, d.Waiting, clock(d.Oldest))
 	default:
-		a.printf("  %s is %s%s: %s\n  %s\n", d.Name, depState(d), strings.Replace(depFor(d, s.Now()), "  ", " ", 1), oneLine(depWhy(d), 300), d.Next())
+		a.printf("  %s is %s%s: %s\n", d.Name, depState(d), strings.Replace(depFor(d, s.Now()), "  ", " ", 1), oneLine(depWhy(d), 300))
+	}
+	if next := d.Next(); next != "" {
+		a.printf("  %s\n", inClock(next))
 	}
 }
 
@@ -79,17 +101,17 @@ func ailing(i delivery.DependencyInfo, now time.Time) *ailment {
 	switch {
 	case i.Waiting > 0 && now.Sub(i.Looked) > unlooked && now.Sub(i.Oldest) > unlooked:
 		return &ailment{
-			Value: fmt.Sprintf("%d jobs wait for it, and nobody looks after them", i.Waiting), Why: "schedulers send back who waits; without one they look for themselves, after 10 to 20 minutes",
+			Value: does(i.Waiting, "job", "waits") + " for it, and nobody looks after them", Why: "schedulers send back who waits; without one they look for themselves, after 10 to 20 minutes",
 			Fix: "start `perdure scheduler`, or a worker, which runs one too; if one runs, its log says why it cannot reach Redis",
 		}
 	case i.State == jobs.DependencyOpen && i.Forced && long > openLong:
 		return &ailment{
-			Value: fmt.Sprintf("opened by %s %s ago (%s); %d jobs wait", i.By, long, i.Reason, i.AllWaiting()), Why: "what somebody has opened stays open until somebody closes it",
+			Value: fmt.Sprintf("opened by %s %s ago (%s); %s", i.By, long, i.Reason, does(i.AllWaiting(), "job", "waits")), Why: "what somebody has opened stays open until somebody closes it",
 			Fix: "when it is over: perdure dep close " + i.Name + " --reason WHY",
 		}
 	case i.State == jobs.DependencyOpen && long > openLong:
 		return &ailment{
-			Value: fmt.Sprintf("open for %s (%s); %d jobs wait", long, i.Reason, i.AllWaiting()), Why: "it closes by itself once a probe finds the service well; none has",
+			Value: fmt.Sprintf("open for %s (%s); %s", long, i.Reason, does(i.AllWaiting(), "job", "waits")), Why: "it closes by itself once a probe finds the service well; none has",
 			Fix: "ask whoever runs " + i.Name + "; `perdure dep show " + i.Name + "` tells what the last probe has found",
 		}
 	}
@@ -114,7 +136,7 @@ func standsStill(ctx context.Context, s *store.Store, before delivery.Dependency
 		return nil, err
 	}
 	return &ailment{
-		Value: fmt.Sprintf("closed since %s, and %d jobs wait for it, the first since %s", clock(i.Since), i.Waiting, clock(i.Oldest)), Why: "this must never happen: who waits for what is closed is sent back at once",
+		Value: fmt.Sprintf("closed since %s, and %s for it, the first since %s", clock(i.Since), does(i.Waiting, "job", "waits"), clock(i.Oldest)), Why: "this must never happen: who waits for what is closed is sent back at once",
 		Fix: "`perdure dep open " + i.Name + "` and then `dep close` send them back anew; please report this with the output of `perdure dep show " + i.Name + " -o json`",
 	}, nil
 }

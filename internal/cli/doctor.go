@@ -65,7 +65,7 @@ func (a *App) doctorCommand() *cobra.Command {
 // deadMemory tells how much memory the quarantine takes: nothing trims it.
 func (a *App) deadMemory(memory []delivery.DeadMemory) {
 	for _, m := range memory {
-		a.printf("quarantine of %s: %d entries in %d groups, about %.1f MiB of memory\n", m.Queue, m.Entries, m.Groups, float64(m.Bytes)/(1<<20))
+		a.printf("quarantine of %s: %s in %s, about %.1f MiB of memory\n", m.Queue, count(m.Entries, "entry"), count(m.Groups, "group"), float64(m.Bytes)/(1<<20))
 	}
 }
 

@@ -82,16 +82,16 @@ func (a *App) enqueue(ctx context.Context, s *store.Store, kind string, f enqueu
 	if err != nil {
 		return err
 	}
+	how := "accepted"
+	if h.Duplicate {
+		how = "duplicate of an accepted job; nothing new was enqueued"
+	}
+	told := fmt.Sprintf("%s/%s  %s  %s: %s", h.Queue, h.Key, h.Kind, h.State, how)
 	if f.wait {
+		a.note("%s", told)
 		return a.wait(ctx, s, h.Queue, h.Key, f.timeout)
 	}
-	return a.print(h, func() {
-		how := "accepted"
-		if h.Duplicate {
-			how = "duplicate of an accepted job; nothing new was enqueued"
-		}
-		a.printf("%s/%s  %s  %s: %s\n", h.Queue, h.Key, h.Kind, h.State, how)
-	})
+	return a.print(h, func() { a.printf("%s\n", told) })
 }
 
 func (f enqueueFlags) options() ([]jobs.JobOption, error) {
@@ -174,7 +174,7 @@ func readJSON(flag, data string) (json.RawMessage, error) {
 		return json.RawMessage("null"), nil
 	}
 	if !json.Valid(raw) {
-		return nil, &jobs.InvalidError{Field: flag, Value: fmt.Sprintf("of %d bytes", len(raw)), Bound: "valid JSON"}
+		return nil, &jobs.InvalidError{Field: flag, Value: "of " + count(len(raw), "byte"), Bound: "valid JSON"}
 	}
 	return raw, nil
 }
@@ -182,7 +182,7 @@ func readJSON(flag, data string) (json.RawMessage, error) {
 // located runs do for the one queue that has the key, or for the one given.
 func (a *App) located(ctx context.Context, s *store.Store, queue, key string) (string, error) {
 	if queue != "" {
-		return queue, errors.Join(jobs.CheckQueue(queue), jobs.CheckKey(key))
+		return queue, errors.Join(jobs.CheckKey(key), a.knownQueue(ctx, s, queue))
 	}
 	queues, err := s.Find(ctx, key)
 	switch {
@@ -228,7 +228,7 @@ func (a *App) jobGet() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(info, func() { a.story(info); a.whyItWaits(ctx, s, info) })
+		return a.tellJob(ctx, s, info)
 	})
 }
 
@@ -240,9 +240,15 @@ func (a *App) jobList() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.State = jobs.State(state)
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				if err := a.knownQueue(ctx, s, q.Queue); err != nil {
+					return err
+				}
 				page, err := s.List(ctx, q)
 				if err != nil {
 					return err
+				}
+				if len(page.Jobs) == 0 {
+					a.noteUnknownKind(ctx, s, q.Kind)
 				}
 				return a.print(page, func() {
 					a.table(jobRows(page.Jobs)...)
@@ -274,14 +280,15 @@ func (a *App) wait(ctx context.Context, s *store.Store, queue, key string, timeo
 	if timeout <= 0 {
 		return &jobs.InvalidError{Field: "timeout", Value: timeout, Bound: "over 0s"}
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	a.note("waiting for the end of %s/%s, %v at most", queue, key, timeout)
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	info, err := s.Wait(ctx, queue, key)
-	timedOut := errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil
+	info, err := s.Wait(limited, queue, key)
+	timedOut := errors.Is(err, context.DeadlineExceeded) && limited.Err() != nil
 	if err != nil && !timedOut {
 		return err
 	}
-	if err := a.print(info, func() { a.story(info) }); err != nil {
+	if err := a.tellJob(ctx, s, info); err != nil {
 		return err
 	}
 	switch {
@@ -303,7 +310,7 @@ func (a *App) jobDecision(verb, short string, decide func(*store.Store, context.
 		if err != nil {
 			return err
 		}
-		return a.print(info, func() { a.story(info) })
+		return a.tellJob(ctx, s, info)
 	})
 	c.Flags().StringVar(&reason, "reason", "", "why, for the record (required)")
 	return c
@@ -347,5 +354,5 @@ func (a *App) signal(ctx context.Context, s *store.Store, queue, key string, sig
 	if err != nil {
 		return err
 	}
-	return a.print(info, func() { a.story(info) })
+	return a.tellJob(ctx, s, info)
 }

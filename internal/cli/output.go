@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -59,6 +60,38 @@ func clock(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05")
 }
 
+var instants = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
+
+// inClock shows the times in a text of ours as all others are shown to people.
+func inClock(text string) string {
+	return instants.ReplaceAllStringFunc(text, func(found string) string {
+		at, err := time.Parse(time.RFC3339, found)
+		if err != nil {
+			return found
+		}
+		return clock(at)
+	})
+}
+
+// count is a number of things: 1 job, 2 jobs, 3 entries.
+func count[N int | int64](n N, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	if stem, ok := strings.CutSuffix(one, "y"); ok {
+		return fmt.Sprint(n, " ", stem, "ies")
+	}
+	return fmt.Sprint(n, " ", one, "s")
+}
+
+// does is count with a verb, given as one does it: 1 job waits, 2 jobs wait.
+func does[N int | int64](n N, one, verb string) string {
+	if n != 1 {
+		verb = strings.TrimSuffix(verb, "s")
+	}
+	return count(n, one) + " " + verb
+}
+
 // story tells a job to people.
 func (a *App) story(i jobs.Info) {
 	a.printf("%s/%s  %s  %s\n", i.Queue, i.Key, cmp.Or(i.Kind, "(unreadable)"), strings.ToUpper(string(i.State)))
@@ -72,7 +105,7 @@ func (a *App) story(i jobs.Info) {
 	case i.WaitingOn != nil && i.WaitingOn.Type == "turn":
 		a.printf("  waits its turn among the tenants of the queue since %s: its own has more jobs before it\n", clock(i.WaitingOn.Since))
 	case i.WaitingOn != nil && (i.WaitingOn.Type == "dependency" || i.WaitingOn.Type == "limit"):
-		a.printf("  waits for the %s %s since %s; it resumes by itself, no attempt used\n", i.WaitingOn.Type, oneLine(i.WaitingOn.Name, 200), clock(i.WaitingOn.Since))
+		a.printf("  waits for the %s %s since %s, no attempt used\n", i.WaitingOn.Type, oneLine(i.WaitingOn.Name, 200), clock(i.WaitingOn.Since))
 	case i.WaitingOn != nil:
 		a.printf("  waits for %s: %s since %s, until %s at the latest; it resumes by itself\n",
 			i.WaitingOn.Type, oneLine(i.WaitingOn.Name, 200), clock(i.WaitingOn.Since), clock(i.WaitingOn.Until))

@@ -83,8 +83,27 @@ func (a *App) queueHold(verb string) *cobra.Command {
 	return c
 }
 
+// heldBefore says how a queue stood before a decision that changes nothing of it; "": it
+// changes something.
+func heldBefore(verb string, q store.QueueInfo) string {
+	_, held := q.Reasons["operator"]
+	_, elsewhere := q.Reasons["asynq"] // paused with asynq's tools: resume takes that back
+	switch {
+	case verb == "pause" && held:
+		return "paused by " + reasonsOf(q)
+	case verb == "resume" && !q.Paused:
+		return "not paused"
+	case verb == "resume" && !held && !elsewhere:
+		return "not paused by an operator, but by " + reasonsOf(q)
+	}
+	return ""
+}
+
 func (a *App) holdQueue(ctx context.Context, s *store.Store, verb, queue string, by jobs.Decision) error {
-	var err error
+	before, err := s.QueueInfo(ctx, queue)
+	if err != nil {
+		return err
+	}
 	if verb == "pause" {
 		err = s.PauseQueue(ctx, queue, by)
 	} else {
@@ -92,6 +111,9 @@ func (a *App) holdQueue(ctx context.Context, s *store.Store, verb, queue string,
 	}
 	if err != nil {
 		return err
+	}
+	if why := heldBefore(verb, before); why != "" {
+		a.note("%s: nothing changed, it was %s", queue, oneLine(why, 500))
 	}
 	info, err := s.QueueInfo(ctx, queue)
 	if err != nil {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -47,15 +48,26 @@ func (a *App) cronList() *cobra.Command {
 }
 
 func (a *App) cronTable(views []cron.View) {
-	rows := [][]string{{"NAME", "WHEN", "ZONE", "DOES", "NEXT", "STATE", "FIRED", "SKIPPED", "FROM"}}
+	rows := [][]string{{"NAME", "WHEN", "ZONE", "DOES", "NEXT", "STATE", "FIRED", "SKIPPED", "SET BY"}}
 	for _, v := range views {
 		next := "-"
 		if len(v.Next) > 0 && v.State == "active" {
 			next = clock(v.Next[0])
 		}
-		rows = append(rows, []string{v.Name, string(v.When), zone(v.Timetable), v.Work, next, v.State, fmt.Sprint(v.Fired), fmt.Sprint(v.Left), v.Origin})
+		rows = append(rows, []string{v.Name, string(v.When), zone(v.Timetable), v.Work, next, v.State, fmt.Sprint(v.Fired), fmt.Sprint(v.Left), origin(v)})
 	}
 	a.table(rows...)
+}
+
+// origin says who a schedule is from: the command line and HTTP are both an operator's.
+func origin(v cron.View) string {
+	switch v.Origin {
+	case delivery.FromAPI:
+		return "operator"
+	case delivery.FromCode:
+		return "program"
+	}
+	return v.Origin
 }
 
 func zone(t jobs.Timetable) string {
@@ -86,7 +98,7 @@ func (a *App) cronShow() *cobra.Command {
 // cronStory tells a schedule to people.
 func (a *App) cronStory(s cron.Story) {
 	a.printf("%s  %s  %s (%s)  %s\n", s.Name, strings.ToUpper(s.State), s.When, zone(s.Timetable), oneLine(s.Work, 200))
-	a.printf("  from %s, revision %d, decided up to %s; %d fired, %d skipped\n", s.Origin, s.Revision, clock(s.Last), s.Fired, s.Left)
+	a.printf("  set by %s, revision %d, decided up to %s; %d fired, %d skipped\n", origin(s.View), s.Revision, clock(s.Last), s.Fired, s.Left)
 	if s.Paused != nil {
 		a.printf("  paused since %s by %s: %s\n", clock(s.Paused.At), oneLine(s.Paused.Actor, 200), oneLine(s.Paused.Reason, 300))
 	}
@@ -122,7 +134,7 @@ func (a *App) inZone(at time.Time, t jobs.Timetable) string {
 func tickLine(t delivery.TickRecord) string {
 	line := fmt.Sprintf("%s %s", t.What, clock(t.At))
 	if t.Count > 1 {
-		line = fmt.Sprintf("%s %d ticks, %s to %s", t.What, t.Count, clock(t.From), clock(t.At))
+		line = fmt.Sprintf("%s %s, %s to %s", t.What, count(t.Count, "tick"), clock(t.From), clock(t.At))
 	}
 	switch {
 	case t.Key != "":
@@ -159,11 +171,12 @@ func (a *App) cronAdd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withDesk(cmd, func(ctx context.Context, d *cron.Desk) error {
-				story, err := d.Add(ctx, t, a.decision(f.reason))
+			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+				story, err := cron.NewDesk(s).Add(ctx, t, a.decision(f.reason))
 				if err != nil {
 					return err
 				}
+				a.noteUnknownReplay(ctx, s, t.Replay)
 				return a.print(story, func() { a.cronStory(story) })
 			})
 		},
@@ -210,6 +223,18 @@ func (f scheduleFlags) timetable(name string, catchUp bool) (jobs.Timetable, err
 	return t, nil
 }
 
+// noteUnknownReplay notes a queue or kind that a schedule is to replay and nobody knows. Both
+// may come later, so it is no error.
+func (a *App) noteUnknownReplay(ctx context.Context, s *store.Store, replay *jobs.DeadFilter) {
+	if replay == nil {
+		return
+	}
+	if err := a.knownQueue(ctx, s, replay.Queue); errors.Is(err, jobs.ErrNotFound) {
+		a.note("%v", err)
+	}
+	a.noteUnknownKind(ctx, s, replay.Kind)
+}
+
 func (a *App) cronRemove() *cobra.Command {
 	var reason string
 	c := &cobra.Command{
@@ -233,10 +258,15 @@ func (a *App) cronDecision(verb, short string, decide func(*cron.Desk, context.C
 		Use: verb + " NAME --reason WHY", Short: short, Args: exactly(1, "the schedule's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withDesk(cmd, func(ctx context.Context, d *cron.Desk) error {
+				before, err := d.Show(ctx, args[0], 0)
+				if err != nil {
+					return err
+				}
 				story, err := decide(d, ctx, args[0], a.decision(reason))
 				if err != nil {
 					return err
 				}
+				a.noteUnchanged("schedule "+args[0], before.State, story.State)
 				return a.print(story, func() { a.cronTable([]cron.View{story.View}) })
 			})
 		},
@@ -309,7 +339,7 @@ func (a *App) cronBackfill() *cobra.Command {
 					return err
 				}
 				if n := fresh(filled); n > largeBackfill && !yes && !dry {
-					return usage(fmt.Errorf("%d jobs would be enqueued: confirm with --yes, or see them with --dry-run", n))
+					return usage(fmt.Errorf("%s would be enqueued: confirm with --yes, or see them with --dry-run", count(n, "job")))
 				}
 				if !dry {
 					if filled, err = d.Backfill(ctx, args[0], begin, end, false, a.decision(reason)); err != nil {
@@ -359,5 +389,5 @@ func (a *App) backfillTable(filled []cron.Filled, dry bool) {
 	if dry {
 		done = "would be enqueued"
 	}
-	a.printf("%d of %d ticks %s\n", fresh(filled), len(filled), done)
+	a.printf("%d of %s %s\n", fresh(filled), count(len(filled), "tick"), done)
 }

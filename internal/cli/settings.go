@@ -3,10 +3,12 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/user"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -91,6 +93,12 @@ func (p *priorities) String() string {
 // Type implements pflag.Value.
 func (p *priorities) Type() string { return "queue=priority,..." }
 
+// typeBounds say what a value must be, by the name of its type, Go's or pflag's.
+var typeBounds = map[string]string{
+	"int": "a whole number", "float64": "a number", "bool": "true or false",
+	"time.Duration": "a duration such as 1500ms or 10s", "duration": "a duration such as 1500ms or 10s",
+}
+
 // loadSettings reads the environment. Errors name the variable, its value and
 // what it must be.
 func loadSettings() (settings, error) {
@@ -98,9 +106,7 @@ func loadSettings() (settings, error) {
 	err := envconfig.Process("perdure", &s)
 	var parse *envconfig.ParseError
 	if errors.As(err, &parse) {
-		bound := map[string]string{
-			"int": "a whole number", "bool": "true or false", "time.Duration": "a duration such as 1500ms or 10s",
-		}[parse.TypeName]
+		bound := typeBounds[parse.TypeName]
 		var invalid *jobs.InvalidError
 		if errors.As(parse.Err, &invalid) {
 			bound = invalid.Bound
@@ -220,6 +226,9 @@ func (s *settings) opsFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&s.Hosts, "hosts", s.Hosts, "host names that requests may use besides loopback")
 }
 
+// secretSettings have no flags: the arguments of a process can be seen by others.
+var secretSettings = []string{"PERDURE_ACCESS_TOKENS", "PERDURE_AUDIT_KEY", "PERDURE_AUDIT_CHECK_KEYS"}
+
 // kubernetes matches the variables that Kubernetes sets for a Service whose name
 // begins with perdure.
 var kubernetes = regexp.MustCompile(`^PERDURE_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)$`)
@@ -231,8 +240,56 @@ func unknownVariables(environ []string, known map[string]bool) error {
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")
 		if strings.HasPrefix(name, "PERDURE_") && !known[name] && !kubernetes.MatchString(name) {
-			errs = append(errs, fmt.Errorf("unknown setting %s: it means nothing to perdure; see `help` for the settings: %w", name, jobs.ErrInvalid))
+			errs = append(errs, fmt.Errorf("unknown setting %s: %s", name, meant(name, known)))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// meant says which setting somebody meant, or which there are.
+func meant(name string, known map[string]bool) string {
+	best, near := min(4, 1+len(strings.TrimPrefix(name, "PERDURE_"))/3), ""
+	for _, one := range slices.Sorted(maps.Keys(known)) {
+		if n := edits(name, one); n < best {
+			best, near = n, one
+		}
+	}
+	if near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "must be a flag of the command (PERDURE_DATA_DIR is --data-dir) or one of " + strings.Join(settingNames(), ", ")
+}
+
+// edits is how many letters must be changed, put in or left out to make b of a.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// settingNames are the variables that are not about one command alone.
+func settingNames() []string {
+	names := slices.Clone(secretSettings)
+	var s settings
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	for _, add := range []func(*pflag.FlagSet){s.commonFlags, s.workerFlags, s.keeperFlags, s.durabilityFlags, s.opsFlags} {
+		add(flags)
+	}
+	flags.VisitAll(func(f *pflag.Flag) { names = append(names, variable(f.Name)) })
+	slices.Sort(names)
+	return names
 }

@@ -203,9 +203,22 @@ func (i DependencyInfo) Next() string {
 	return ""
 }
 
-// Unlimited is a limit that nothing is known of: it bounds nothing.
-func Unlimited(name string) DependencyInfo {
-	return DependencyInfo{Standing: jobs.Standing{Name: name, State: jobs.DependencyClosed}}
+// LimitInfo is the limit of a kind or a tenant as people look at it. The zero value but for
+// its name is one that nothing is known of: it bounds nothing.
+type LimitInfo struct {
+	Name     string     `json:"name"`
+	Limit    jobs.Limit `json:"limit"`
+	Running  int        `json:"running"`              // places taken, where concurrency is limited
+	Waiting  int64      `json:"waiting"`              // jobs parked on it
+	Oldest   time.Time  `json:"oldest_wait,omitzero"` // since when the first of them waits
+	Declared bool       `json:"declared,omitempty"`   // a program has described it
+	Set      []string   `json:"set,omitempty"`        // settings that are an operator's: rate, concurrency
+	Looked   time.Time  `json:"looked_at,omitzero"`   // when a process last asked whether those who wait may go
+}
+
+// AsLimit is what of it is about a limit: that has no breaker.
+func (i DependencyInfo) AsLimit() LimitInfo {
+	return LimitInfo{Name: i.Name, Limit: i.Limit, Running: i.Running, Waiting: i.Waiting, Oldest: i.Oldest, Declared: i.Declared, Set: i.Set, Looked: i.Looked}
 }
 
 // StateNumber is a state in metrics.
