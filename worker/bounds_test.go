@@ -3,6 +3,8 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,6 +59,48 @@ func TestTwoLimits(t *testing.T) {
 	unharmed(t, b.store, "default", 60, calls)
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("60 jobs at 10 a second took %v", took)
+	}
+}
+
+// TestALostClaimLosesNoPlace: a job that was sent back from its line, and whose claim was
+// not answered, goes before those that came after it.
+func TestALostClaimLosesNoPlace(t *testing.T) {
+	t.Parallel()
+	s := newFaulty(t)
+	calls := newService()
+	kind := jobs.Define[order, string]("order.line", jobs.LimitKind(jobs.Limit{Rate: 10}))
+	const n = 30
+	for i := range n {
+		if _, err := s.Enqueue(t.Context(), kind.New(key(i), order{})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runScheduler(t, s.Store)
+	var mu sync.Mutex
+	var began []string
+	runWorker(t, s, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+		about, _ := jobs.Current(ctx)
+		mu.Lock()
+		began = append(began, about.Key)
+		mu.Unlock()
+		return calls.call(ctx)
+	})}})
+	eventually(t, "they stand in line", func() bool {
+		d, err := s.Dependency(t.Context(), "kind/order.line")
+		return err == nil && d.Waiting >= n-10
+	})
+	s.loseClaim.Store(true)
+	unharmed(t, s.Store, "default", n, calls)
+	s.mu.Lock()
+	lost := s.lost
+	s.mu.Unlock()
+	if len(lost) == 0 {
+		t.Fatal("no claim was lost")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if last := began[n-1]; slices.Contains(lost, last) {
+		t.Errorf("%v was lost, and began last of %v", lost, began)
 	}
 }
 
