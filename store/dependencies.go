@@ -142,7 +142,8 @@ func (s *Store) Vote(ctx context.Context, owner string, v delivery.Vote) (opened
 }
 
 // Admit asks whether something may begin that several names bound, and counts it for
-// all of them when it may. A place that it takes under a limit of concurrency has the
+// all of them when it may; else for none, and what a valid pass was counted for is given
+// back. A place that it takes under a limit of concurrency has the
 // id, and is free again after lasts unless it is kept ([Store.Keep]).
 func (s *Store) Admit(ctx context.Context, id string, lasts time.Duration, asks []delivery.Ask) (delivery.Refusal, error) {
 	var keys []string

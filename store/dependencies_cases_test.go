@@ -157,6 +157,10 @@ func takes(id string, ms int64) func(f *fixture, _ any) any {
 	}
 }
 
+func shipIsAway(f *fixture, _ any) any {
+	return f.rdb.HSet(f.ctx, dependencyKey("ship"), "state", "open").Val()
+}
+
 func dependencyCases() []scriptCase {
 	limited := after(nil, fields("code:rate", 0.01, "code:places", 2))
 	noLine := after(recovered, ago("lined", 5000), fields("code:resume", 0.1))
@@ -180,9 +184,11 @@ func dependencyCases() []scriptCase {
 		{"admit 1 throttled", after(nil, throttleRaw(5000)), denied("throttled", "")},
 		{"admit 1 busy", after(limited, takes("a", 5000), takes("b", 5000)), denied("busy", "")},
 		{"admit 1 line", after(limited, fields("line", 1), ago("lined", 0)), denied("line", "")},
-		{"admit 2 the first is not counted", after(limited, func(f *fixture, _ any) any {
-			return f.rdb.HSet(f.ctx, dependencyKey("ship"), "state", "open").Val()
-		}), denied("open", "", "")},
+		{"admit 2 the first is not counted", after(limited, shipIsAway), denied("open", "", "")},
+		{"admit 2 a pass is given back", after(limited, grantRaw("g", 3, 1, false), shipIsAway), denied("open", "g:1", "-")},
+		{"admit 2 a pass of one that recovers is given back", after(recovered, grantRaw("g", 3, 1, false), shipIsAway), denied("open", "g:1", "-")},
+		{"admit 2 a pass is given back once", after(limited, grantRaw("g", 3, 1, false), shipIsAway, asks("g:1", "-")), denied("open", "g:1", "-")},
+		{"admit 1 a place that was kept has ended", after(limited, takes("a", 5000), takes("b", 5000)), denied("busy", "g:1")},
 
 		{"grant 0 none waits", nil, grants(jobs.DependencyClosed, 0, "", 0, false)},
 		{"grant 0 too soon for a probe", after(opensPay, ago("next", -1900)), grants(jobs.DependencyOpen, 0, "", 3, false)},
@@ -375,6 +381,10 @@ func dependencyFaults() []faultCase {
 	return []faultCase{
 		{script: "vote", call: vote},
 		{script: "admit", arrange: declared, call: admit},
+		{script: "admit", name: "refused elsewhere", arrange: after(declared, grantRaw("g", 3, 1, false), shipIsAway), call: func(f *fixture, _ any) error {
+			_, err := f.Admit(f.ctx, "id", 5*time.Second, []delivery.Ask{{Name: "pay", Pass: "g:1"}, {Name: "ship", Pass: delivery.SentBack}})
+			return err
+		}},
 		{script: "grant", name: "of a limit", arrange: func(f *fixture) any {
 			f.ok(f.Declare(f.ctx, jobs.Dependency{Name: "pay", Limit: jobs.Limit{Rate: 0.01}}))
 			return nil

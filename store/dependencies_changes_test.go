@@ -17,6 +17,19 @@ admit 0 with a pass
 +perdure:{@dep}:leases:pay id=<time>
 -perdure:{@dep}:leases:pay g:1
 
+admit 1 a place that was kept has ended
++perdure:{@dep}:d:pay back=g:1
++perdure:{@dep}:d:pay rate:next=<time>.000
+
+admit 2 a pass is given back
++perdure:{@dep}:d:pay back=g:1
+-perdure:{@dep}:leases:pay g:1
+~perdure:{@dep}:d:pay rate:next=<time>.000
+
+admit 2 a pass of one that recovers is given back
++perdure:{@dep}:d:pay back=g:1
+~perdure:{@dep}:d:pay ramp:next=<time>.000
+
 drive 0 it has moved on
 -perdure:{q}:lane:pay kind.a k
 -perdure:{q}:lanes

@@ -85,6 +85,86 @@ func TestAPlaceIsKeptForAPassOnce(t *testing.T) {
 	}
 }
 
+// What was kept for one that is refused elsewhere is there for others at once, and once.
+func TestARefusalGivesBack(t *testing.T) {
+	t.Parallel()
+	for name, bound := range map[string]func(f *fixture){
+		"a place":           func(f *fixture) { f.bound("pay", 0, 1) },
+		"a rate":            func(f *fixture) { f.bound("pay", 0.01, 0) },
+		"a rate and places": func(f *fixture) { f.bound("pay", 0.01, 5) },
+		"it recovers": func(f *fixture) {
+			recovered(f)
+			f.set("code:resume", 0.01, "lined", 0)
+			f.rdb.HDel(f.ctx, dependencyKey("pay"), "ramp:next")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := open(t)
+			bound(f)
+			f.bound("ship", 0, 1)
+			f.want("the only place of ship", f.asks("x", time.Minute, delivery.Ask{Name: "ship"}), "begins")
+			refused := func(pass string) {
+				t.Helper()
+				f.want("a job that both bound", f.asks("y", time.Minute, delivery.Ask{Name: "ship", Pass: delivery.SentBack}, delivery.Ask{Name: "pay", Pass: pass}), "ship busy")
+			}
+			first := f.grant(9)
+			if more := f.grant(9); first.Jobs != 1 || more.Jobs != 0 {
+				t.Fatalf("granted %d and then %d", first.Jobs, more.Jobs)
+			}
+			refused(first.ID + ":1")
+			refused(first.ID + ":1")
+			second := f.grant(9)
+			if more := f.grant(9); second.Jobs != 1 || more.Jobs != 0 {
+				t.Fatalf("granted again: %d and then %d", second.Jobs, more.Jobs)
+			}
+			refused(second.ID + ":1")
+			f.want("one that is sent from elsewhere", f.asks("z", time.Minute, delivery.Ask{Name: "pay", Pass: delivery.SentBack}), "begins")
+			if more := f.grant(9); more.Jobs != 0 {
+				t.Errorf("granted %d", more.Jobs)
+			}
+		})
+	}
+}
+
+// Half of those that are sent back are refused elsewhere: the others begin at the rate all
+// the same, and no second sees more.
+func TestARefusalCostsNoRate(t *testing.T) {
+	t.Parallel()
+	for name, bound := range map[string]func(f *fixture){
+		"a rate": func(f *fixture) { f.bound("pay", 40, 0) },
+		"it recovers": func(f *fixture) {
+			recovered(f)
+			f.set("code:resume", 40, "from", f.redisMilli(), "start", 40, "ramp:next", f.redisMilli())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := open(t)
+			f.bound("ship", 0, 1)
+			f.want("the only place of ship", f.asks("x", time.Minute, delivery.Ask{Name: "ship"}), "begins")
+			bound(f)
+			from := f.redisMilli()
+			all := f.crowd(8, 3*time.Second, func() begun {
+				id := fmt.Sprint(rand.Uint64())
+				reply, at := f.ask("grant", append(dependencyKeys("pay"), leasesKey("pay")), "pay", 10_000, maxBatch, id, "0")
+				b, sent := begun{at: at, sent: true}, reply[2].(int64)
+				for i := range sent {
+					asks := []delivery.Ask{{Name: "pay", Pass: fmt.Sprintf("%s:%d", id, i+1)}, {Name: "ship", Pass: delivery.SentBack}}
+					refusal, err := f.Admit(f.ctx, id, time.Minute, asks[:1+rand.N(2)])
+					f.ok(err)
+					if refusal.Name == "" {
+						b.n++
+					}
+				}
+				return b
+			})
+			bounded(t, all, func(int64) float64 { return 40 })
+			asFast(t, all, from, from+3000, 40)
+		})
+	}
+}
+
 // A place that was kept and has ended is no place, also when there are fewer by now.
 func TestAPlaceThatWasKeptEnds(t *testing.T) {
 	t.Parallel()

@@ -82,7 +82,7 @@ func (m *machine) endForKids(t *rapid.T, key string) {
 	_, err := m.through(t, "park", func() error { return m.f.Settle(m.f.ctx, *j.held, v) })
 	want(t, "park for children of "+key, err, nil)
 	m.old = append(m.old, *j.held)
-	j.last, j.held, j.owner, j.runsAlone = j.held.Token, nil, nil, false
+	j.last, j.held, j.owner, j.runsAlone, j.pass = j.held.Token, nil, nil, false, false
 	j.state, j.waits = jobs.StatePending, 0
 	if j.waiting = j.family.armed && !j.family.told; j.waiting {
 		j.state = jobs.StatePaused

@@ -15,12 +15,25 @@ func (m *machine) resting() bool { return m.paused || m.away }
 
 // waitInLane is the verdict on a job that has to wait for pay.
 func (m *machine) waitInLane(t *rapid.T) {
-	_, j := m.one(t, jobs.StateRunning)
-	_, err := m.through(t, "pause", func() error { return m.f.Settle(m.f.ctx, *j.held, inPay) })
+	key, j := m.one(t, jobs.StateRunning)
+	v := inPay
+	if p := j.held.Pass; p != nil {
+		v.Since = p.Since
+	}
+	_, err := m.through(t, "pause", func() error { return m.f.Settle(m.f.ctx, *j.held, v) })
 	want(t, "wait in a lane", err, nil)
 	m.old = append(m.old, *j.held)
 	j.last, j.held, j.owner, j.runsAlone = j.held.Token, nil, nil, false
-	j.state, j.lane = jobs.StatePaused, true
+	m.inLine(t, key, j)
+}
+
+// inLine follows that a job waits in the lane: where it stood, if it has been there before.
+func (m *machine) inLine(t *rapid.T, key string, j *modelJob) {
+	since := int64(m.f.rdb.ZScore(m.f.ctx, laneOfPay, key).Val())
+	if j.pass && since != j.place {
+		t.Fatalf("%s stands in line since %d, was %d", key, since, j.place)
+	}
+	j.state, j.lane, j.pass, j.place = jobs.StatePaused, true, false, since
 }
 
 // inLane returns the keys of those who wait in the lane, as they are to be sent back.
@@ -46,7 +59,7 @@ func (m *machine) driveUpTo(t *rapid.T, most int) {
 	}
 	for _, key := range due {
 		j := m.jobs[key]
-		j.state, j.lane, j.pass = jobs.StatePending, false, true
+		j.state, j.lane, j.pass, j.spent = jobs.StatePending, false, true, false
 	}
 }
 
@@ -78,11 +91,11 @@ func (m *machine) shelve(t *rapid.T) {
 	for _, key := range m.in(jobs.StatePending) {
 		j := m.jobs[key]
 		stays := j.asked || j.halt || j.undo.open != "" || turns[key]
-		if j.pass && !stays { // it depends on how long ago it was sent back
+		if j.pass && !j.spent && !stays { // it depends on how long ago it was sent back
 			stays = m.f.state(key) == jobs.StatePending
 		}
 		if !stays {
-			j.state, j.lane, j.pass = jobs.StatePaused, true, false
+			m.inLine(t, key, j)
 		}
 	}
 }

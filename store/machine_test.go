@@ -37,7 +37,8 @@ type modelJob struct {
 	kept                                     bool   // and was not waited for yet
 	family                                   modelFamily
 	undo                                     modelUndo
-	lane, pass                               bool   // it waits in the lane; it was sent back from there, and has not run since
+	lane, pass, spent                        bool   // it waits in the lane; it was sent back from there, and no execution has ended since; but one was claimed
+	place                                    int64  // since when it stands in the line, ms
 	last                                     string // token of the last verdict
 	incarnation                              string // "" until the first claim of a stock producer's job
 	forget                                   bool   // when it completes: a stock producer wants no result
@@ -291,7 +292,7 @@ func (m *machine) handBackUnknown(t *rapid.T, o *modelOwner) {
 		m.tokens[one.Token] = true
 		m.old = append(m.old, d)
 		j.runs++
-		j.pass = false
+		j.spent = true
 		j.state, j.isolated, j.last = jobs.StatePending, false, one.Token
 		if j.incarnation == "" {
 			j.incarnation = one.Token
@@ -356,10 +357,10 @@ func (m *machine) begun(t *rapid.T, d delivery.Delivery, j *modelJob, o *modelOw
 	}
 	m.tokens[d.Token] = true
 	j.runs++
-	if (d.Pass != nil) != j.pass {
-		t.Fatalf("claimed with the pass %+v, want one: %v", d.Pass, j.pass)
+	if p := d.Pass; (p != nil) != j.pass || p != nil && (p.Since != j.place || (p.ID == "-") != j.spent) {
+		t.Fatalf("claimed with the pass %+v, want one: %v, spent %v, of since %d", p, j.pass, j.spent, j.place)
 	}
-	j.pass = false
+	j.spent = true
 	if j.incarnation == "" {
 		j.incarnation = d.Token
 	}
@@ -460,6 +461,7 @@ func (m *machine) count(outcome delivery.Outcome) {
 
 // settled follows what a verdict makes of the job.
 func (j *modelJob) settled(m *machine, outcome delivery.Outcome) {
+	j.pass = j.pass && (outcome == delivery.HandBack || outcome == delivery.Suspect) // it keeps its place
 	switch outcome {
 	case delivery.Complete:
 		j.state, j.asked, j.halt, j.waits = jobs.StateCompleted, false, false, 0
@@ -733,7 +735,7 @@ func (m *machine) promote(t *rapid.T) {
 		t.Fatalf("promoted %d", moved)
 	}
 	j.state, j.isolated, j.waiting, j.halted = jobs.StatePending, false, false, false
-	j.pass, j.lane = j.pass || j.lane, false
+	j.pass, j.spent, j.lane = j.pass || j.lane, j.spent || j.lane, false
 }
 
 func (m *machine) cancel(t *rapid.T) {

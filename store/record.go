@@ -33,7 +33,8 @@ import (
 //	p:pn     pause number
 //	p:wait   what a paused job waits for: '<pause number> <since ms> <type> <name>'; type 'turn': it is pending, and waits its turn; and the kind follows when it waits in a lane
 //	p:pass   with which it was sent back from a lane, for the next execution: '<since ms> <issued ms> <pass|probe> <turn> <id> <name>'
-//	         of one that looks for itself it lets nothing begin and keeps its place: '<since ms> 0 pass 0 - <name>'
+//	         while that one runs, and of a job that looks for itself, it lets nothing begin and keeps its place: '<since ms> 0 pass 0 - <name>';
+//	         it goes when the execution ends, and stays when the job is handed back or its worker dies
 //	p:due    when a retrying or paused job is due, ms
 //	p:ver    the kind's version, pinned
 //	p:dead   the quarantine entry, JSON

@@ -299,7 +299,7 @@ func otherCases() []scriptCase {
 }
 
 func allCases() []scriptCase {
-	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), undoCases(), childCases(), scheduleCases(), deadCases(), sealCases(), turnCases(), dependencyCases(), laneCases())
+	return slices.Concat(verdictCases(), otherCases(), pauseCases(), waitCases(), undoCases(), childCases(), scheduleCases(), deadCases(), sealCases(), turnCases(), dependencyCases(), laneCases(), placeCases())
 }
 
 // TestScripts runs each script into each of its answers, and compares the whole
@@ -337,7 +337,7 @@ func answer(reply any) int64 {
 }
 
 func changesWanted(name string) string {
-	for _, block := range strings.Split(strings.Join([]string{scriptChanges, childChanges, scheduleChanges, sealChanges, turnChanges, dependencyChanges}, "\n\n"), "\n\n") {
+	for _, block := range strings.Split(strings.Join([]string{scriptChanges, childChanges, scheduleChanges, sealChanges, turnChanges, dependencyChanges, placeChanges}, "\n\n"), "\n\n") {
 		if block = strings.TrimSpace(block); strings.SplitN(block, "\n", 2)[0] == name {
 			return block
 		}

@@ -24,7 +24,7 @@ func (s *Store) Promote(ctx context.Context, queue string) (delivery.Promoted, e
 			set, pendingKey(queue), parkedKey(queue), taskKey(queue, ""), reportsKey(queue), orphansKey(queue), queuedKey(queue),
 			tenantsKey(queue), turnsKey(queue), tokensKey(queue), pausedKey(queue), turnKey(queue, ""),
 			lanesKey(queue), holdsKey(queue),
-		}, maxBatch, maxBatch)
+		}, maxBatch, maxBatch, flag(set == retryKey(queue)))
 		if err != nil {
 			return p, err
 		}

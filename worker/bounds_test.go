@@ -3,6 +3,8 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,19 +46,77 @@ func TestTwoServicesGone(t *testing.T) {
 }
 
 // TestTwoLimits: a job that two limits bound does not lose its turn at one while it waits
-// for the other.
+// for the other, and does not use up what it does not need: they run as fast as the lower
+// one allows.
 func TestTwoLimits(t *testing.T) {
 	t.Parallel()
+	for name, limits := range map[string][2]jobs.Limit{ // of the tenant, of the kind
+		"the other is higher":      {{Rate: 10}, {Rate: 20}},
+		"it is a little higher":    {{Rate: 10}, {Rate: 11}},
+		"it is the same":           {{Rate: 10}, {Rate: 10}},
+		"it is of concurrency":     {{Rate: 10}, {Concurrency: 1}},
+		"the first of concurrency": {{Concurrency: 1}, {Rate: 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			calls := newService()
+			calls.takes = 10 * time.Millisecond
+			kind := jobs.Define[order, string]("order.two")
+			b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) { return calls.call(ctx) })}})
+			limited(t, b, "tenant/acme", limits[0])
+			limited(t, b, "kind/order.two", limits[1])
+			const n = 40
+			began := time.Now()
+			fill(t, b.store, kind, n, jobs.Tenant("acme"))
+			unharmed(t, b.store, "default", n, calls)
+			took := time.Since(began)
+			if took > 12*time.Second || took < 3500*time.Millisecond {
+				t.Errorf("%d jobs at 10 a second took %v", n, took)
+			}
+			t.Logf("%.1f a second", n/took.Seconds())
+		})
+	}
+}
+
+// TestALostClaimLosesNoPlace: a job that was sent back from its line, and whose claim was
+// not answered, goes before those that came after it.
+func TestALostClaimLosesNoPlace(t *testing.T) {
+	t.Parallel()
+	s := newFaulty(t)
 	calls := newService()
-	kind := jobs.Define[order, string]("order.two")
-	b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) { return calls.call(ctx) })}})
-	limited(t, b, "tenant/acme", jobs.Limit{Rate: 10})
-	limited(t, b, "kind/order.two", jobs.Limit{Rate: 20})
-	began := time.Now()
-	fill(t, b.store, kind, 60, jobs.Tenant("acme"))
-	unharmed(t, b.store, "default", 60, calls)
-	if took := time.Since(began); took > 20*time.Second {
-		t.Errorf("60 jobs at 10 a second took %v", took)
+	kind := jobs.Define[order, string]("order.line", jobs.LimitKind(jobs.Limit{Rate: 10}))
+	const n = 30
+	for i := range n {
+		if _, err := s.Enqueue(t.Context(), kind.New(key(i), order{})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runScheduler(t, s.Store)
+	var mu sync.Mutex
+	var began []string
+	runWorker(t, s, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+		about, _ := jobs.Current(ctx)
+		mu.Lock()
+		began = append(began, about.Key)
+		mu.Unlock()
+		return calls.call(ctx)
+	})}})
+	eventually(t, "they stand in line", func() bool {
+		d, err := s.Dependency(t.Context(), "kind/order.line")
+		return err == nil && d.Waiting >= n-10
+	})
+	s.loseClaim.Store(true)
+	unharmed(t, s.Store, "default", n, calls)
+	s.mu.Lock()
+	lost := s.lost
+	s.mu.Unlock()
+	if len(lost) == 0 {
+		t.Fatal("no claim was lost")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if last := began[n-1]; slices.Contains(lost, last) {
+		t.Errorf("%v was lost, and began last of %v", lost, began)
 	}
 }
 

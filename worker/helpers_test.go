@@ -122,6 +122,7 @@ type faulty struct {
 	dead       atomic.Bool  // as silent, and nothing else goes in either
 	mu         sync.Mutex
 	owners     []string // who claimed, in order, without repetition
+	lost       []string // keys of the jobs whose claim was lost
 	claims     []string // queues that jobs were claimed from, in order
 	handed     atomic.Int64
 }
@@ -142,6 +143,11 @@ func (f *faulty) Claim(ctx context.Context, queue, owner string, most int) (deli
 	}
 	f.mu.Unlock()
 	if len(batch.Deliveries) > 0 && f.loseClaim.CompareAndSwap(true, false) {
+		f.mu.Lock()
+		for _, d := range batch.Deliveries {
+			f.lost = append(f.lost, d.Key)
+		}
+		f.mu.Unlock()
 		return delivery.Batch{}, errLostReply
 	}
 	return batch, err

@@ -5,35 +5,60 @@
 -- when it was sent back with a pass for another name, which may be none of these; else ''
 -- Returns {0} it may begin; {which, why, ms}: that one refuses. why is 'open'; 'recovering', 'rate': not at this moment, in
 -- ms maybe; 'throttled': the service wants none for ms; 'busy': no place is free; 'line': others wait already.
--- A pass was counted for the ramp and the rate when it was issued, and a place is kept for it. Sent twice it has one place,
--- and is counted twice for the ramp and the rate: then as many fewer begin.
+-- A pass was counted for the ramp and the rate when it was issued, and a place is kept for it. When another name refuses, that
+-- is given back: what waits for both would else use up the one while the other refuses, and so in turn. A record's field back
+-- is the pass that was given back last, so that one is not given back twice. Sent twice what begins has one place, and is
+-- counted twice for the ramp and the rate: then as many fewer begin.
 local _, now_ms = clock()
 local asks = {}
-for i = 1, #KEYS, 2 do
-  local record, leases, pass = KEYS[i], KEYS[i + 1], ARGV[2 + (i + 1) / 2]
-  local had = redis.call('HMGET', record, 'state', 'until', 'line', 'lined')
-  local which, sent, passed = (i + 1) / 2, pass ~= '', pass ~= '' and pass ~= '-'
-  if had[1] == 'open' then return {which, 'open', 0} end
-  local throttled = tonumber(had[2] or 0)
-  if throttled > now_ms then return {which, 'throttled', throttled - now_ms} end
-  local rate, places = setting(record, 'rate', 0), setting(record, 'places', 0)
-  local recovering = had[1] == 'recovering'
-  if not passed then
-    -- Those who wait go first while somebody sends them; who was sent from another line need not stand in this one too.
-    local lined = not sent and tonumber(had[3] or 0) > 0 and math.abs(now_ms - tonumber(had[4] or 0)) < 2000
-    if lined and (recovering or rate > 0 or places > 0) then return {which, 'line', 0} end
-    local n, wait = 1, 0
-    if recovering then n, wait = permitted(record, 'ramp:next', now_ms, ramp(record, now_ms), 1) end
-    if n < 1 then return {which, 'recovering', wait} end
-    if rate > 0 then n, wait = permitted(record, 'rate:next', now_ms, rate, 1) end
-    if n < 1 then return {which, 'rate', wait} end
+
+-- refused returns which name refuses first, why, and for how long; nil: they all agree.
+local function refused()
+  for i = 1, #KEYS, 2 do
+    local record, leases, pass = KEYS[i], KEYS[i + 1], ARGV[2 + (i + 1) / 2]
+    local had = redis.call('HMGET', record, 'state', 'until', 'line', 'lined')
+    local which, sent, passed = (i + 1) / 2, pass ~= '', pass ~= '' and pass ~= '-'
+    if had[1] == 'open' then return {which, 'open', 0} end
+    local throttled = tonumber(had[2] or 0)
+    if throttled > now_ms then return {which, 'throttled', throttled - now_ms} end
+    local rate, places = setting(record, 'rate', 0), setting(record, 'places', 0)
+    local recovering = had[1] == 'recovering'
+    if not passed then
+      -- Those who wait go first while somebody sends them; who was sent from another line need not stand in this one too.
+      local lined = not sent and tonumber(had[3] or 0) > 0 and math.abs(now_ms - tonumber(had[4] or 0)) < 2000
+      if lined and (recovering or rate > 0 or places > 0) then return {which, 'line', 0} end
+      local n, wait = 1, 0
+      if recovering then n, wait = permitted(record, 'ramp:next', now_ms, ramp(record, now_ms), 1) end
+      if n < 1 then return {which, 'recovering', wait} end
+      if rate > 0 then n, wait = permitted(record, 'rate:next', now_ms, rate, 1) end
+      if n < 1 then return {which, 'rate', wait} end
+    end
+    if places > 0 then
+      local left = free(leases, now_ms, places) -- without those that have ended, of which the kept one may be
+      local kept = passed and redis.call('ZSCORE', leases, pass) and 1 or 0
+      if not redis.call('ZSCORE', leases, ARGV[1]) and left + kept < 1 then return {which, 'busy', 0} end
+    end
+    asks[#asks + 1] = {record, leases, passed and pass or '', recovering, rate, places}
   end
-  if places > 0 then
-    local left = free(leases, now_ms, places) -- without those that have ended, of which the kept one may be
-    local kept = passed and redis.call('ZSCORE', leases, pass) and 1 or 0
-    if not redis.call('ZSCORE', leases, ARGV[1]) and left + kept < 1 then return {which, 'busy', 0} end
+end
+
+-- give takes back that a pass was counted.
+local function give(record, leases, pass)
+  if redis.call('HGET', record, 'back') == pass then return end
+  local rate, speed = setting(record, 'rate', 0), ramp(record, now_ms)
+  if rate > 0 then permit(record, 'rate:next', now_ms, rate, -1) end
+  if redis.call('HGET', record, 'state') == 'recovering' and speed > 0 then permit(record, 'ramp:next', now_ms, speed, -1) end
+  redis.call('ZREM', leases, pass)
+  redis.call('HSET', record, 'back', pass)
+end
+
+local refusal = refused()
+if refusal then
+  for i = 1, #KEYS, 2 do
+    local pass = ARGV[2 + (i + 1) / 2]
+    if pass ~= '' and pass ~= '-' then give(KEYS[i], KEYS[i + 1], pass) end
   end
-  asks[#asks + 1] = {record, leases, passed and pass or '', recovering, rate, places}
+  return refusal
 end
 for _, ask in ipairs(asks) do
   local record, leases, pass, recovering, rate, places = ask[1], ask[2], ask[3], ask[4], ask[5], ask[6]

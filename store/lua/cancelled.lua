@@ -16,6 +16,6 @@ release(KEYS[2], KEYS[3], KEYS[4], ARGV[1])
 if KEYS[7] ~= KEYS[1] and redis.call('GET', KEYS[7]) == ARGV[1] then redis.call('DEL', KEYS[7]) end
 redis.call('ZADD', KEYS[5], expires, ARGV[1])
 if redis.call('HEXISTS', KEYS[1], 'p:can') == 0 then decision(KEYS[6], 'cancel', ARGV[1], ARGV[5], ARGV[6], 'running', 'cancelled') end
-redis.call('HDEL', KEYS[1], 'p:tok', 'p:waits', 'p:can', 'p:alone', 'p:hold', 'p:undo')
+redis.call('HDEL', KEYS[1], 'p:tok', 'p:waits', 'p:can', 'p:alone', 'p:hold', 'p:undo', 'p:pass')
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'completed', 'p:ltok', ARGV[2], 'p:exp', expires, 'p:end', 'cancelled')
 return 1

@@ -36,6 +36,12 @@ local function waited(task, key, msg, tenant)
   return msg
 end
 
+-- standing returns the pass of one that is let through, with its place in the line: where it stood, or since it is pending.
+local function standing(let, had, pending_ns)
+  local since = string.match(had or '', '^%d+') or string.match(pending_ns or '', '^(%d+)%d%d%d%d%d%d$')
+  return since and string.gsub(let, '^%d+', since) or let
+end
+
 if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced', 0, 0} end
 
 local pass
@@ -262,11 +268,11 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
       -- The first execution of a job finds nothing recorded but what is known here.
       local job = {'msg', had[1], 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation}
       if had[6] then job = redis.call('HGETALL', task) end
-      if had[14] then redis.call('HDEL', task, 'p:pass') end -- it is for this execution
-      local passed = pass or not had[6] and had[14]
+      local passed = pass and standing(pass, had[14], had[8]) or had[14]
       if passed then
         job[#job + 1] = 'p:pass'
         job[#job + 1] = passed
+        redis.call('HSET', task, 'p:pass', place(passed)) -- it is for this execution
       end
       if pass then redis.call('DEL', KEYS[21]) end
       table.insert(job, 1, had[8] or '')

@@ -19,7 +19,7 @@ if tonumber(ARGV[4]) == 0 then
 else
   local expires = now + tonumber(ARGV[4])
   redis.call('ZADD', KEYS[5], expires, ARGV[1])
-  redis.call('HDEL', KEYS[1], 'p:tok', 'p:waits', 'p:can', 'p:alone', 'p:hold', 'h:')
+  redis.call('HDEL', KEYS[1], 'p:tok', 'p:waits', 'p:can', 'p:alone', 'p:hold', 'h:', 'p:pass')
   redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'completed', 'result', ARGV[6], 'p:ltok', ARGV[2], 'p:exp', expires,
     'p:ver', ARGV[7])
 end

@@ -14,7 +14,7 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
     redis.call('HDEL', KEYS[1], field)
   end
 end
-redis.call('HDEL', KEYS[1], 'p:tok', 'p:att', 'p:waits', 'p:alone', 'p:ver', 'p:kids', 'p:undos', 'p:row', 'p:icr')
+redis.call('HDEL', KEYS[1], 'p:tok', 'p:att', 'p:waits', 'p:alone', 'p:ver', 'p:kids', 'p:undos', 'p:row', 'p:icr', 'p:pass')
 redis.call('HINCRBY', KEYS[1], 'p:round', 1)
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'pending', 'pending_since', now_ns, 'p:ltok', ARGV[2])
 redis.call('LPUSH', KEYS[5], ARGV[1])

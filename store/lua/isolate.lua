@@ -17,7 +17,7 @@ if rests(KEYS[2], KEYS[10]) then return {now_ms, 'paused', 0, 0} end
 local status, dropped = 'empty', 0
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms, 'LIMIT', 0, 100)) do
   local task = KEYS[9] .. key
-  local had = redis.pcall('HMGET', task, 'msg', 'p:tok', 'p:row', 'p:run', 'p:inc', 'p:wait')
+  local had = redis.pcall('HMGET', task, 'msg', 'p:tok', 'p:row', 'p:run', 'p:inc', 'p:wait', 'p:pass')
   if not had[1] or had[2] or not string.find(had[6] or '', '^%d+ %d+ isolation ') or not redis.call('ZSCORE', KEYS[5], key) then
     -- It has ended, or waits for something else by now, or somebody woke it: the claim script parks a suspect again.
     redis.call('ZREM', KEYS[1], key)
@@ -37,7 +37,7 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms, 'LIMIT
       'p:inc', had[5] or token)
     if ARGV[3] == '1' then redis.call('HSET', task, 'p:alone', 1) end
     local job = redis.call('HGETALL', task)
-    redis.call('HDEL', task, 'p:pass') -- it is for this execution
+    if had[7] then redis.call('HSET', task, 'p:pass', place(had[7])) end -- it is for this execution
     table.insert(job, 1, '')
     table.insert(job, 1, token)
     table.insert(job, 1, key)

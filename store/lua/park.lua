@@ -18,7 +18,7 @@ for i = 8, #ARGV do
   if till > 0 and till < due then due = till end
 end
 release(KEYS[2], KEYS[3], KEYS[4], ARGV[1])
-redis.call('HDEL', KEYS[1], 'p:tok', 'p:alone', 'p:waits')
+redis.call('HDEL', KEYS[1], 'p:tok', 'p:alone', 'p:waits', 'p:pass')
 if ARGV[5] ~= '0' then redis.call('HSETNX', KEYS[1], 'p:ver', ARGV[5]) end
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'p:ltok', ARGV[2])
 if over then

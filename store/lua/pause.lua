@@ -24,7 +24,7 @@ if lane then
 elseif ARGV[5] ~= '' then
   redis.call('HINCRBY', KEYS[1], 'p:waits', 1)
 end
-redis.call('HDEL', KEYS[1], 'p:tok', 'p:alone')
+redis.call('HDEL', KEYS[1], 'p:tok', 'p:alone', 'p:pass')
 if ARGV[9] ~= '0' then redis.call('HSETNX', KEYS[1], 'p:ver', ARGV[9]) end
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'retry', 'p:ltok', ARGV[2], 'p:due', due,
   'p:wait', string.format('%d %.0f %s %s', number, since, ARGV[7], ARGV[8]))

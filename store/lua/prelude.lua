@@ -322,6 +322,12 @@ local function rests(paused, holds)
   return #reasons == 0
 end
 
+-- place returns what is left of a pass when its execution has been claimed: it lets nothing begin any more, but should the
+-- job be sent back before it ends in any way, by it the job keeps its place in the line.
+local function place(pass)
+  return (string.gsub(pass, '^(%d+) %d+ %a+ %d+ %S+', '%1 0 pass 0 -'))
+end
+
 -- What follows is about dependencies and limits. Their records are hashes in one slot of their own, {@dep}.
 
 -- setting returns a setting: an operator's, else that of the programs, else the default.

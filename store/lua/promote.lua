@@ -6,13 +6,14 @@
 -- KEYS[9] perdure:{q}:turns     KEYS[10] perdure:{q}:tokens   KEYS[11] asynq:{q}:paused
 -- KEYS[12] perdure:{q}:turn: (the prefix: whose jobs wait is only known here)   KEYS[13] perdure:{q}:lanes   KEYS[14] perdure:{q}:holds
 -- ARGV[1] most jobs to move   ARGV[2] how long a shared queue may be that is not to be sorted, in jobs
+-- ARGV[3] '1' when KEYS[1] is the set of retries: in it are those that wait for a turn
 -- One that looks for itself whether what it waited for in a lane is back has a pass that lets nothing begin: by it the job
 -- keeps its place in the line.
--- Returns {moved, ms until the next one is due or -1 when the set is empty, 1 when there is something to relay, else 0,
+-- Returns {moved, ms until the next one is due or -1 when the set is empty, 0 when there is more to do at once, 1 when there is something to relay, else 0,
 -- 1 when the queue is to be sorted by whose turn it is, else 0, 1 when jobs may wait for a dependency or a limit, or the
 -- queue may be paused for one, else 0}.
 local now, now_ms, now_ns = clock()
-local moved, next_ms = 0, -1
+local moved, dropped, next_ms = 0, 0, -1
 
 -- queue sends a job to the queue. One that waits its turn keeps saying so: it goes before the others of its tenant.
 local function queue(key, task, wait, since)
@@ -48,8 +49,9 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 
   end
 end
 local shared = redis.call('SCARD', KEYS[8]) >= 2
--- Those that wait longest are looked at, up to one whose turn will come.
-for _, key in ipairs(redis.call('ZRANGE', KEYS[7], 0, tonumber(ARGV[1]) - 1)) do
+-- Those that wait longest are looked at, up to one whose turn will come. An entry whose job has moved on goes, or those
+-- behind it would not be looked at.
+for _, key in ipairs(ARGV[3] == '1' and redis.call('ZRANGE', KEYS[7], 0, tonumber(ARGV[1]) - 1) or {}) do
   local task = KEYS[4] .. key
   local had = redis.pcall('HMGET', task, 'msg', 'state', 'p:wait', 'pending_since')
   local tenant = had[1] and had[2] == 'retry' and turn_of(had[3])
@@ -61,13 +63,15 @@ for _, key in ipairs(redis.call('ZRANGE', KEYS[7], 0, tonumber(ARGV[1]) - 1)) do
       break
     end
     queue(key, task, had[3], had[4])
+  else
+    dropped = dropped + redis.call('ZREM', KEYS[7], key)
   end
 end
 if next_ms < 0 then
   local first = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if first[2] then next_ms = tonumber(first[2]) * 1000 - now_ms end
 end
-if moved >= tonumber(ARGV[1]) then next_ms = 0 end
+if moved + dropped >= tonumber(ARGV[1]) then next_ms = 0 end
 local unsorted = false
 if shared and redis.call('EXISTS', KEYS[11]) == 0 and redis.call('EXISTS', KEYS[10]) == 1 then
   local length = redis.call('LLEN', KEYS[2])

@@ -18,7 +18,7 @@ local now, now_ms = clock()
 release(KEYS[2], KEYS[3], KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[5], now, ARGV[1])
 redis.call('ZADD', KEYS[6], now_ms, ARGV[1])
-redis.call('HDEL', KEYS[1], 'p:tok', 'p:waits', 'p:can', 'p:alone', 'p:hold')
+redis.call('HDEL', KEYS[1], 'p:tok', 'p:waits', 'p:can', 'p:alone', 'p:hold', 'p:pass')
 if ARGV[14] == '1' then redis.call('HDEL', KEYS[1], 'p:undo') end
 if ARGV[11] ~= '0' then redis.call('HSETNX', KEYS[1], 'p:ver', ARGV[11]) end
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'archived', 'p:ltok', ARGV[2], 'p:dead', ARGV[7])

@@ -12,7 +12,7 @@ local _, now_ms = clock()
 local due = now_ms + tonumber(ARGV[4])
 release(KEYS[2], KEYS[3], KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[5], math.floor(due / 1000), ARGV[1])
-redis.call('HDEL', KEYS[1], 'p:tok', 'p:waits', 'p:alone')
+redis.call('HDEL', KEYS[1], 'p:tok', 'p:waits', 'p:alone', 'p:pass')
 if ARGV[8] ~= '0' then redis.call('HSETNX', KEYS[1], 'p:ver', ARGV[8]) end
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'retry', 'p:ltok', ARGV[2], 'p:due', due)
 redis.call('HINCRBY', KEYS[1], 'p:att', 1)

@@ -11,7 +11,7 @@ if owns ~= 1 then return owns end
 local _, _, now_ns = clock()
 release(KEYS[2], KEYS[3], KEYS[4], ARGV[1])
 redis.call('RPUSH', KEYS[5], ARGV[1])
-redis.call('HDEL', KEYS[1], 'p:tok', 'p:waits', 'p:alone', 'p:hold')
+redis.call('HDEL', KEYS[1], 'p:tok', 'p:waits', 'p:alone', 'p:hold', 'p:pass')
 if ARGV[7] ~= '0' then redis.call('HSETNX', KEYS[1], 'p:ver', ARGV[7]) end
 redis.call('HSET', KEYS[1], 'msg', ARGV[3], 'state', 'pending', 'pending_since', now_ns, 'p:ltok', ARGV[2], 'p:undo', ARGV[4])
 keep_failure(KEYS[1], ARGV[5], ARGV[6])
