@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -141,7 +142,7 @@ func (s *stage) calls(path string, list ...orders.Order) ([]orders.Entry, error)
 	return calls, err
 }
 
-// ledger is what all services have written down, each in order.
+// ledger is what all services have written down since the scenario began, each in order.
 func (s *stage) ledger() ([]orders.Entry, error) {
 	var all []orders.Entry
 	for _, name := range serviceNames {
@@ -149,7 +150,7 @@ func (s *stage) ledger() ([]orders.Entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, entries...)
+		all = append(all, slices.DeleteFunc(entries, func(e orders.Entry) bool { return e.At.Before(s.began) })...)
 	}
 	return all, nil
 }
@@ -188,9 +189,9 @@ func (s *stage) settle(ctx context.Context) error {
 	}
 }
 
-// await looks until ok, for at most 20 s.
+// await looks until ok, for at most a minute.
 func await(ctx context.Context, what string, ok func() (bool, error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, fmt.Errorf("not within 20 s: %s", what))
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, fmt.Errorf("not within a minute: %s", what))
 	defer cancel()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -113,6 +114,32 @@ func must(conditions map[string]bool) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// late is a promise that names a time and was not kept. A machine that stands still breaks
+// such promises too.
+type late string
+
+func (l late) Error() string { return "broken: " + string(l) }
+
+// inTime is must for such promises.
+func inTime(conditions map[string]bool) error {
+	var errs []error
+	for what, holds := range conditions {
+		if !holds {
+			errs = append(errs, late(what))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// onlyLate reports whether nothing is wrong but that something came late.
+func onlyLate(err error) bool {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(joined.Unwrap(), func(err error) bool { return !onlyLate(err) })
+	}
+	_, ok := err.(late)
+	return ok
 }
 
 func duplicateRequest(ctx context.Context, s *stage) (string, string, error) {
