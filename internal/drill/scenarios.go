@@ -32,7 +32,7 @@ var scenarios = []scenario{
 	{"redis-restart", "Redis, which syncs every write, is killed while jobs run and comes back: nothing is lost, and no job is taken from a worker that lives", redisRestart},
 	{"rolling-deploy", "three workers under load are replaced one by one: nothing lost, doubled or failed, no attempt used, handed over within 2 s", withCrew(3, rollingDeploy)},
 	{"service-unavailable", "payments is gone for 20 s under load: the queue is paused within 2 s, no attempt used; back, it resumes by itself within 3 s, every order fulfilled once", withCrew(0, serviceUnavailable)},
-	{"recovery-ramp", "300 orders that waited for payments come back at 1, 2, 4 … 50 a second: no three seconds see more than 1.1 times the ramp", withCrew(3, recoveryRamp)},
+	{"recovery-ramp", "300 orders that waited for payments come back at 1, 2, 4 … 50 a second: no second sees more than 1.1 times the ramp", withCrew(3, recoveryRamp)},
 	{"relapse", "payments goes away again in the middle of the ramp: it stops, the rest stays paused, and then every order is fulfilled once", withCrew(3, relapse)},
 	{"one-bad-node", "one worker of three cannot reach payments: it holds back by itself, the breaker stays closed, the others fulfil every order", withCrew(2, oneBadNode)},
 	{"noisy-tenant", "of one queue, 5,000 orders of one tenant stand before another's: those start within 2 s", withCrew(2, noisyTenant)},
