@@ -20,10 +20,10 @@ import (
 const (
 	leaseSeconds  = 30                  // as asynq's; kept for its tools, not used for decisions
 	statsTTL      = 90 * 24 * time.Hour // as asynq's daily counters
-	keptFailures  = 50 // of one job, and the first
-	maxFields     = 10_000         // of one job's hash
-	maxBatch      = 500            // entries that one script moves
-	waitFallback  = 24 * time.Hour // how often a job looks for itself whether what it waits for is there
+	keptFailures  = 50                  // of one job, and the first
+	maxFields     = 10_000              // of one job's hash
+	maxBatch      = 500                 // entries that one script moves
+	waitFallback  = 24 * time.Hour      // how often a job looks for itself whether what it waits for is there
 	maxRetryField = 1 << 30
 )
 
