@@ -392,8 +392,8 @@ func (g *Guard) ask(ctx context.Context, c *Call, asks []delivery.Ask) *Held {
 		}
 		return nil
 	}
-	// What other names were asked for was not counted, and a pass for one of them was given
-	// back: the script counts for all or none.
+	// What other names were asked for was not counted, and a pass that was shown for a limit
+	// was given back: the script counts for all or none.
 	g.service(refusal.Name).refused = g.now() + max(min(refusal.Wait, refusedFor*2), refusedFor/5)
 	standing := c.began[refusal.Name]
 	standing.Name = refusal.Name

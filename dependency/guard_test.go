@@ -292,6 +292,26 @@ func TestSync(t *testing.T) {
 	}
 }
 
+// TestSyncOfMany: one whose record cannot be asked holds up no other.
+func TestSyncOfMany(t *testing.T) {
+	t.Parallel()
+	gone := errors.New("redis is away")
+	g, f := newGuard(t, jobs.Standing{Name: "broken", State: jobs.DependencyOpen, Turn: 1}, jobs.Standing{Name: "payments", State: jobs.DependencyOpen, Turn: 1})
+	f.board = map[string]jobs.Standing{}
+	f.recalls = func(name string) error {
+		if name == "broken" {
+			return gone
+		}
+		return nil
+	}
+	if err := g.Sync(t.Context()); !errors.Is(err, gone) {
+		t.Error(err)
+	}
+	if a, b := g.Standing("broken").State, g.Standing("payments").State; a != jobs.DependencyOpen || b != jobs.DependencyClosed {
+		t.Errorf("broken is %s, payments is %s", a, b)
+	}
+}
+
 // TestPlaces: a place is given back when what took it has ended, also when another name
 // has refused.
 func TestPlaces(t *testing.T) {

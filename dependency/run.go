@@ -3,6 +3,7 @@ package dependency
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -52,13 +53,14 @@ func (g *Guard) Sync(ctx context.Context) error {
 	}
 	asked := map[string]bool{}
 	for _, s := range missing {
-		if err := g.store.Remember(ctx, s.Name, s.Turn); err != nil {
-			return err
+		if failed := g.store.Remember(ctx, s.Name, s.Turn); failed != nil {
+			err = errors.Join(err, failed)
+			continue // it is held, and the others need not be
 		}
 		asked[s.Name] = true
 	}
-	_, err = g.read(ctx, asked)
-	return err
+	_, again := g.read(ctx, asked)
+	return errors.Join(err, again)
 }
 
 // read takes over what is on the board, and that is closed what is not. It leaves alone

@@ -28,6 +28,8 @@ import (
 //	checker   when a process that can ask the service itself was last here, ms
 //	from      when it began to recover, ms, and start: with how many a second
 //	ramp:next when the next may begin while it recovers, ms; rate:next under its limit
+//	ramp:begun, rate:begun  the same of what was admitted, with a pass or without
+//	back     the pass that was given back last
 //	until     the service wants no calls until then, ms
 //	line      jobs that wait for it, as of lined, ms
 //	resumed   jobs sent back since it opened

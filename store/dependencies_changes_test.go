@@ -3,17 +3,21 @@ package store
 // dependencyChanges continues scriptChanges with the scripts of dependencies and lanes.
 const dependencyChanges = `
 admit 0 it recovers
++perdure:{@dep}:d:pay ramp:begun=<time>.000
 +perdure:{@dep}:d:pay ramp:next=<time>.000
 
 admit 0 of two
++perdure:{@dep}:d:pay rate:begun=<time>.000
 +perdure:{@dep}:d:pay rate:next=<time>.000
 +perdure:{@dep}:leases:pay id=<time>
 
 admit 0 rate and place
++perdure:{@dep}:d:pay rate:begun=<time>.000
 +perdure:{@dep}:d:pay rate:next=<time>.000
 +perdure:{@dep}:leases:pay id=<time>
 
 admit 0 with a pass
++perdure:{@dep}:d:pay rate:begun=<time>.000
 +perdure:{@dep}:leases:pay id=<time>
 -perdure:{@dep}:leases:pay g:1
 

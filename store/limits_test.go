@@ -247,6 +247,11 @@ func TestAPlaceEndsWithItsOwner(t *testing.T) {
 	}
 }
 
+// forgetPace lets the next one begin at once.
+func (f *fixture) forgetPace() {
+	f.rdb.HDel(f.ctx, dependencyKey("pay"), "ramp:next", "rate:next", "ramp:begun", "rate:begun")
+}
+
 func TestThoseWhoWaitGoFirst(t *testing.T) {
 	t.Parallel()
 	for name, bound := range map[string]func(f *fixture){
@@ -268,12 +273,12 @@ func TestThoseWhoWaitGoFirst(t *testing.T) {
 			f.nextMilli()
 			f.want("while some wait", ask(""), refused)
 			f.want("with a pass", ask("g:1"), "begins")
-			f.set("lined", f.redisMilli()-2001)                               // nobody sends those who wait
-			f.rdb.HDel(f.ctx, dependencyKey("pay"), "ramp:next", "rate:next") // of those that were granted
+			f.set("lined", f.redisMilli()-2001) // nobody sends those who wait
+			f.forgetPace()                      // of those that were granted
 			f.want("while nobody sends them", ask(""), "begins")
 			f.set("lined", f.redisMilli())
 			f.grant(0)
-			f.rdb.HDel(f.ctx, dependencyKey("pay"), "ramp:next", "rate:next")
+			f.forgetPace()
 			f.want("none wait", ask(""), "begins")
 		})
 	}
@@ -374,5 +379,47 @@ func TestAnOperatorsSettingsGoFirst(t *testing.T) {
 	}
 	if _, err := f.TuneDependency(f.ctx, "pay", delivery.Tuning{}, why); err == nil {
 		t.Error("nothing was set")
+	}
+}
+
+// TestPassesDoNotPileUp: while another name refuses, passes are given back and issued anew,
+// and those that are on their way meanwhile do not begin all at once when it refuses no more.
+func TestPassesDoNotPileUp(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.bound("pay", 10, 0)
+	f.bound("ship", 0, 1)
+	f.want("the one place", f.asks("x", time.Hour, delivery.Ask{Name: "ship"}), "begins")
+	type pass struct {
+		id     string
+		issued time.Time
+	}
+	var under []pass // way
+	grant := func() {
+		g := f.grant(10_000)
+		for i := range g.Jobs {
+			under = append(under, pass{fmt.Sprintf("%s:%d", g.ID, i+1), time.Now()})
+		}
+	}
+	ask := func(id string) string {
+		return f.asks(id, time.Hour, delivery.Ask{Name: "pay", Pass: id}, delivery.Ask{Name: "ship", Pass: delivery.SentBack})
+	}
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		for len(under) > 0 && time.Since(under[0].issued) > 200*time.Millisecond {
+			ask(under[0].id)
+			under = under[1:]
+			grant()
+		}
+		grant()
+	}
+	f.ok(f.Declare(f.ctx, jobs.Dependency{Name: "ship"})) // it refuses no more
+	began := 0
+	for _, p := range under {
+		if ask(p.id) == "begins" {
+			began++
+		}
+	}
+	if len(under) < 5 || began < 1 || began > 3 {
+		t.Errorf("of %d passes under way %d began at once, at 10 a second", len(under), began)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/internal/delivery"
+	"github.com/perdure/perdure/internal/redistest"
 	"github.com/perdure/perdure/jobs"
 )
 
@@ -353,3 +354,51 @@ takeback 1 sent from a lane
 ~asynq:{q}:t:k p:ltok=2-o-2
 ~asynq:{q}:t:k state=pending
 `
+
+// TestPutBackKeepsTheTurns: who comes from a lane and is put back before it began goes first
+// of its tenant's, and not before those of others.
+func TestPutBackKeepsTheTurns(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	for i := range 6 {
+		f.ofNumber("a", i)
+		f.ok(f.Settle(f.ctx, f.take(), inPay))
+	}
+	f.driveN(6, granted, 1)
+	for range 6 {
+		f.take()
+	}
+	f.of("b", 6)
+	found, err := f.Holdings(f.ctx, "q", "o")
+	f.ok(err)
+	for _, h := range found.Held {
+		f.ok(f.HandBack(f.ctx, h.Hold))
+	}
+	var tenants string
+	for range 12 {
+		tenants += f.takeAs("p").Key[:1]
+	}
+	if tenants != "abababababab" {
+		t.Errorf("jobs were taken in the order %s", tenants)
+	}
+}
+
+// TestReplayedAnewInLine: a job that was quarantined while its place was kept stands in no
+// line any more, whoever sends it back.
+func TestReplayedAnewInLine(t *testing.T) {
+	t.Parallel()
+	redistest.Foreign(t)
+	for name, again := range map[string]func(f *fixture){
+		"run now": func(f *fixture) { f.ok(f.inspector().RunTask("q", "k")) },
+		"replay":  func(f *fixture) { _, err := f.Replay(f.ctx, "q", "k", false, why); f.ok(err) },
+	} {
+		f := open(t)
+		f.enqueue("k")
+		f.settle(f.take(), delivery.Quarantine)
+		f.rdb.HSet(f.ctx, taskKey("q", "k"), "p:pass", "1 0 pass 0 - pay") // as when asynq's tools archive one that was put back
+		again(f)
+		if d := f.take(); d.Pass != nil {
+			t.Errorf("%s: it has %+v", name, d.Pass)
+		}
+	}
+}

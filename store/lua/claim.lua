@@ -22,7 +22,7 @@ local now, now_ms = clock()
 -- replayed notes that asynq's "run now" has sent a quarantined job back.
 local function replayed(task, key)
   ungrouped(task, key, KEYS[9], KEYS[14])
-  redis.call('HDEL', task, 'p:dead', 'p:att', 'p:icr', 'p:plan')
+  redis.call('HDEL', task, 'p:dead', 'p:att', 'p:icr', 'p:plan', 'p:pass')
   renewed(task)
   decision(KEYS[10], 'replay', key, 'asynq', 'run now was asked for a quarantined job', 'quarantined', 'pending')
 end
@@ -86,11 +86,11 @@ if redis.call('SCARD', KEYS[16]) >= 2 and (redis.call('EXISTS', KEYS[17]) == 1 o
       local aside = had[3] or had[4] and had[12] or had[7] and not had[5] or had[11] or tonumber(had[10] or 0) >= 2
       if not had[1] or had[2] or seen[key] then
         gone = gone + 1
-      elseif aside or had[4] or had[14] or had[5] and not turn then
+      elseif aside or had[4] or had[14] and not string.find(had[14], '^%d+ 0 ') or had[5] and not turn then
         ahead[#ahead + 1] = key
         if not aside then wanted = wanted - 1 end
       else
-        local early = turn or had[9] or had[6] and not had[8] -- it has waited, or was sent back: to undo, or by a worker
+        local early = turn or had[9] or had[14] or had[6] and not had[8] -- it has waited, or was sent back: to undo, or by a worker
         local own = line(turn or tenant_of(had[1]))[early and 'first' or 'last']
         own[#own + 1] = {key = key, msg = had[1], pn = had[13], number = looked}
         if turn then redis.call('ZREM', KEYS[19], key) end
@@ -252,7 +252,10 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
       number = (number or redis.call('INCRBY', KEYS[6], i) - i) + 1
       local token = number .. '-' .. ARGV[1] .. '-' .. ARGV[2]
       local run, incarnation = tonumber(had[6] or 0) + 1, had[7] or token
-      if had[4] then replayed(task, key) end
+      if had[4] then
+        replayed(task, key)
+        had[14] = nil
+      end
       if had[5] and turn_of(had[5]) then
         had[1] = waited(task, key, had[1], turn_of(had[5]))
       elseif had[5] then

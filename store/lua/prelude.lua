@@ -306,7 +306,7 @@ local function revived(task, key, msg, from, pending, archived, dead, groups)
   else
     unfailed(task)
   end
-  redis.call('HDEL', task, 'p:dead', 'p:att', 'p:waits', 'p:cra', 'p:icr', 'p:blame', 'p:plan')
+  redis.call('HDEL', task, 'p:dead', 'p:att', 'p:waits', 'p:cra', 'p:icr', 'p:blame', 'p:plan', 'p:pass')
   redis.call('HSET', task, 'msg', msg, 'state', 'pending', 'pending_since', now_ns)
   redis.call('LPUSH', pending, key)
 end
@@ -355,7 +355,7 @@ local function opens(record, board, names, events, votes, name, actor, reason, f
   local before = redis.call('HGET', record, 'state') or 'closed'
   redis.call('HINCRBY', record, 'turn', 1)
   redis.call('HSET', record, 'state', 'open', 'since', now_ms, 'reason', reason, 'by', actor, 'next', now_ms + 1000, 'probes', 0, 'resumed', 0)
-  redis.call('HDEL', record, 'probe', 'lasts', 'from', 'start', 'ramp:next', 'forced', 'until', 'found')
+  redis.call('HDEL', record, 'probe', 'lasts', 'from', 'start', 'ramp:next', 'ramp:begun', 'forced', 'until', 'found')
   if forced then redis.call('HSET', record, 'forced', 1) end
   redis.call('PERSIST', record)
   redis.call('ZADD', names, now_ms, name)
@@ -370,7 +370,7 @@ local function recovers(record, board, names, events, votes, name, from_ms, star
   local _, now_ms = clock()
   local before = redis.call('HGET', record, 'state') or 'closed'
   redis.call('HSET', record, 'state', 'recovering', 'since', now_ms, 'reason', reason, 'by', actor, 'from', from_ms, 'start', start)
-  redis.call('HDEL', record, 'probe', 'lasts', 'next', 'ramp:next', 'forced')
+  redis.call('HDEL', record, 'probe', 'lasts', 'next', 'ramp:next', 'ramp:begun', 'forced')
   redis.call('PERSIST', record)
   redis.call('ZADD', names, now_ms, name)
   redis.call('DEL', votes)

@@ -49,8 +49,8 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 
   end
 end
 local shared = redis.call('SCARD', KEYS[8]) >= 2
--- Those that wait longest are looked at, up to one whose turn will come. An entry whose job has moved on goes, or those
--- behind it would not be looked at.
+-- Those that wait longest are looked at, up to one whose turn will come. An entry whose job has moved on goes, and
+-- one whose job is gone to the end, or those behind it would not be looked at.
 for _, key in ipairs(ARGV[3] == '1' and redis.call('ZRANGE', KEYS[7], 0, tonumber(ARGV[1]) - 1) or {}) do
   local task = KEYS[4] .. key
   local had = redis.pcall('HMGET', task, 'msg', 'state', 'p:wait', 'pending_since')
@@ -63,8 +63,10 @@ for _, key in ipairs(ARGV[3] == '1' and redis.call('ZRANGE', KEYS[7], 0, tonumbe
       break
     end
     queue(key, task, had[3], had[4])
-  else
+  elseif had[1] then
     dropped = dropped + redis.call('ZREM', KEYS[7], key)
+  else
+    redis.call('ZADD', KEYS[7], now_ms, key) -- by this entry the census finds that the job was deleted
   end
 end
 if next_ms < 0 then
