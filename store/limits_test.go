@@ -413,13 +413,13 @@ func TestPassesDoNotPileUp(t *testing.T) {
 		grant()
 	}
 	f.ok(f.Declare(f.ctx, jobs.Dependency{Name: "ship"})) // it refuses no more
-	began := 0
+	began, since := 0, time.Now()
 	for _, p := range under {
 		if ask(p.id) == "begins" {
 			began++
 		}
 	}
-	if len(under) < 5 || began < 1 || began > 3 {
-		t.Errorf("of %d passes under way %d began at once, at 10 a second", len(under), began)
+	if most := 3 + int(10*time.Since(since).Seconds()); len(under) < 5 || began < 1 || began > most {
+		t.Errorf("of %d passes under way %d began at once, at 10 a second: at most %d may", len(under), began, most)
 	}
 }
