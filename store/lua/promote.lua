@@ -9,9 +9,9 @@
 -- ARGV[3] '1' when KEYS[1] is the set of retries: in it are those that wait for a turn
 -- One that looks for itself whether what it waited for in a lane is back has a pass that lets nothing begin: by it the job
 -- keeps its place in the line.
--- Returns {moved, ms until the next one is due or -1 when the set is empty, 0 when there is more to do at once, 1 when there is something to relay, else 0,
--- 1 when the queue is to be sorted by whose turn it is, else 0, 1 when jobs may wait for a dependency or a limit, or the
--- queue may be paused for one, else 0}.
+-- Returns {moved, ms until the next one is due, 0 when there is more to do at once, -1 when the set is empty, 1 when there is
+-- something to relay, else 0, 1 when the queue is to be sorted by whose turn it is, else 0, 1 when jobs may wait for a
+-- dependency or a limit, or the queue may be paused for one, else 0}.
 local now, now_ms, now_ns = clock()
 local moved, dropped, next_ms = 0, 0, -1
 
