@@ -153,17 +153,12 @@ func (r *redriver) send(ctx context.Context, name string, lanes []*delivery.Lane
 		}
 		share.lane.Jobs = left
 		sent += n
-		if g.Probe && n > 0 { // it is the one probe: no other job may be let through for it
-			if queue = ""; slices.Contains(r.held.For[share.lane.Queue], name) {
-				queue = share.lane.Queue
-			}
-		}
 	}
 	r.s.redriven.Add(float64(sent))
 	if g.Probe {
 		r.s.log.Info("a job probes a dependency", "dependency", name, "parked", sent > 0)
 	}
-	if g.Probe && queue != "" {
+	if g.Probe && sent == 0 && queue != "" { // else the job that was sent is the one probe
 		err = r.s.store.LetThrough(ctx, queue, name, g)
 	}
 	return g.State, err
@@ -232,6 +227,7 @@ func (r *redriver) hold(ctx context.Context) error {
 	if r.held, err = r.s.store.Held(ctx); err != nil {
 		return err
 	}
+	more := false
 	for name, standing := range r.board {
 		if standing.State != jobs.DependencyOpen {
 			continue
@@ -248,7 +244,13 @@ func (r *redriver) hold(ctx context.Context) error {
 			if err := r.s.store.HoldQueue(ctx, queue, name, why); err != nil {
 				return err
 			}
+			more = true
 			r.s.log.Warn("a queue is paused until a dependency is back", "queue", queue, "dependency", name, "reason", standing.Reason)
+		}
+	}
+	if more {
+		if r.held, err = r.s.store.Held(ctx); err != nil {
+			return err
 		}
 	}
 	for queue, names := range r.held.For {

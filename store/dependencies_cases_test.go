@@ -256,11 +256,13 @@ func parkedIn(keys ...string) func(f *fixture) any {
 	}
 }
 
-func driveRaw(most int) func(f *fixture, _ any) any {
+func driveRaw(most int) func(f *fixture, _ any) any { return driveAs("pass 1 ", most) }
+
+func driveAs(pass string, most int) func(f *fixture, _ any) any {
 	return func(f *fixture, _ any) any {
 		f.t.Helper()
-		keys := []string{laneOfPay, lanesKey("q"), retryKey("q"), parkedKey("q"), pendingKey("q"), taskKey("q", ""), droveKey("q", "g", 1)}
-		reply, err := f.run(f.ctx, "drive", keys, most, "pay", "pay kind.a", "pass 1 ", "g", 1, 0)
+		keys := []string{laneOfPay, lanesKey("q"), retryKey("q"), parkedKey("q"), pendingKey("q"), taskKey("q", ""), droveKey("q", "g", 1), letKey("q")}
+		reply, err := f.run(f.ctx, "drive", keys, most, "pay", "pay kind.a", pass, "g", 1, 0)
 		f.ok(err)
 		return reply
 	}
@@ -307,6 +309,7 @@ func laneCases() []scriptCase {
 		{"pause -2 in a lane", stale, inLane(0)},
 		{"drive 1", parkedIn("k", "l"), driveRaw(1)},
 		{"drive 1 the last", parkedIn("k"), driveRaw(5)},
+		{"drive 1 a probe", parkedIn("k"), driveAs("probe 1 ", 1)},
 		{"drive 0 none waits", nil, driveRaw(5)},
 		{"drive 0 it has moved on", after(parkedIn("k"), runAgain), driveRaw(5)},
 		{"drive 0 it is gone", after(parkedIn("k"), func(f *fixture, _ any) any { return f.inspector().DeleteTask("q", "k") }), driveRaw(5)},

@@ -257,6 +257,22 @@ remember 1
 +perdure:{@dep}:events 0=recover pay by perdure: what was known of it is lost (closed -> recovering)
 +perdure:{@dep}:names pay=<time>
 
+drive 1 a probe
++asynq:{q}:pending=k
++asynq:{q}:t:k p:pass=<time> <time> probe 1 g:1 pay
++asynq:{q}:t:k pending_since=<time>
++perdure:{q}:drove:g:1 ttl=set
++perdure:{q}:drove:g:1=1
++perdure:{q}:let ttl=set
++perdure:{q}:let=<time> <time> probe 1 g:1 pay
+-asynq:{q}:retry k
+-asynq:{q}:t:k p:due
+-asynq:{q}:t:k p:wait
+-perdure:{q}:lane:pay kind.a k
+-perdure:{q}:lanes
+-perdure:{q}:parked k
+~asynq:{q}:t:k state=pending
+
 shelve 0 one that was sent back
 +perdure:{q}:events 1=resume queue  by perdure: pay is back, or recovers (paused -> open)
 -asynq:{q}:paused

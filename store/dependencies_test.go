@@ -603,13 +603,21 @@ func TestWhatIsLostRecovers(t *testing.T) {
 	if g := f.grant(50); g.State != jobs.DependencyRecovering || g.Jobs != 1 {
 		t.Errorf("jobs wait for what is lost: %+v", g)
 	}
+	next := f.rdb.HGet(f.ctx, dependencyKey("pay"), "ramp:next").Val()
+	f.ok(f.Remember(f.ctx, "pay", 7)) // a worker has looked just before: no other one may begin for that
+	if s := f.standing(jobs.DependencyRecovering); s.Turn != 7 {
+		t.Errorf("%+v", s)
+	}
+	if again := f.rdb.HGet(f.ctx, dependencyKey("pay"), "ramp:next").Val(); next == "" || again != next {
+		t.Errorf("the next one may begin at %q, it was %q", again, next)
+	}
 	f.rdb.Del(f.ctx, dependencyKey("pay"), boardKey, dependencyNamesKey)
 	f.ok(f.Remember(f.ctx, "pay", 7))
 	if s := f.standing(jobs.DependencyRecovering); s.Turn != 7 {
 		t.Errorf("%+v", s)
 	}
 	f.ok(f.Remember(f.ctx, "pay", 7))
-	if events, _ := f.DependencyEvents(f.ctx, 10); len(events) != 3 {
+	if events, _ := f.DependencyEvents(f.ctx, 10); len(events) != 4 {
 		t.Errorf("%+v", events)
 	}
 	// A fail-over loses the end: the opening, and not what was before it.

@@ -99,7 +99,7 @@ func (s *Store) drive(ctx context.Context, lane delivery.Lane, n int, g delivery
 	member := lane.Name + " " + lane.Kind
 	keys := []string{
 		laneKey(lane.Queue, member), lanesKey(lane.Queue), retryKey(lane.Queue), parkedKey(lane.Queue), pendingKey(lane.Queue), taskKey(lane.Queue, ""),
-		droveKey(lane.Queue, g.ID, first),
+		droveKey(lane.Queue, g.ID, first), letKey(lane.Queue),
 	}
 	reply, err := s.run(ctx, "drive", keys, n, lane.Name, member, passSort(g)+" "+strconv.FormatInt(g.Turn, 10)+" ", g.ID, first, age(g).Milliseconds())
 	if err != nil {

@@ -638,3 +638,70 @@ func TestASuspectsPassIsForOneExecution(t *testing.T) {
 		t.Errorf("the next execution has the pass %q", pass)
 	}
 }
+
+// TestAProbeIsLetThroughWheneverTheQueueIsHeld: a job that is sent back to probe is claimed
+// although its queue is paused for the dependency, before that or just after it.
+func TestAProbeIsLetThroughWheneverTheQueueIsHeld(t *testing.T) {
+	t.Parallel()
+	probe := delivery.Grant{Turn: 1, ID: "g", Probe: true}
+	for name, heldFirst := range map[string]bool{"held before": true, "held after": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := open(t)
+			parkedIn("a", "b")(f)
+			if heldFirst {
+				holdFor("pay")(f, nil)
+			}
+			f.driveN(1, probe, 1)
+			if !heldFirst {
+				holdFor("pay")(f, nil)
+			}
+			batch, err := f.Claim(f.ctx, "q", "o", 5)
+			if f.ok(err); len(batch.Deliveries) != 1 || batch.Deliveries[0].Key != "a" {
+				t.Fatalf("claimed %+v", batch)
+			}
+			if p := batch.Deliveries[0].Pass; p == nil || !p.Probe || p.ID != "g:1" {
+				t.Errorf("with %+v", p)
+			}
+			f.enqueue("c")
+			if batch, err := f.Claim(f.ctx, "q", "o", 5); err != nil || !batch.Paused {
+				t.Errorf("another one: %+v, %v", batch, err)
+			}
+		})
+	}
+	t.Run("claimed before", func(t *testing.T) {
+		t.Parallel()
+		f := open(t)
+		parkedIn("a", "b")(f)
+		f.driveN(1, probe, 1)
+		if keys := f.claimed(5); !slices.Equal(keys, []string{"a"}) {
+			t.Fatalf("claimed %v", keys)
+		}
+		holdFor("pay")(f, nil)
+		f.enqueue("c")
+		if batch, err := f.Claim(f.ctx, "q", "o", 5); err != nil || !batch.Paused {
+			t.Errorf("another one: %+v, %v", batch, err)
+		}
+	})
+	t.Run("another one is asked about too", func(t *testing.T) {
+		t.Parallel()
+		f := open(t)
+		parkedIn("a", "b")(f)
+		holdFor("pay")(f, nil)
+		holdFor("ship")(f, nil)
+		f.enqueue("c")
+		f.driveN(1, probe, 1)
+		f.ok(f.LetThrough(f.ctx, "q", "ship", delivery.Grant{Turn: 4, ID: "h", Probe: true}))
+		want := map[string]string{"a": "g:1", "c": "h:1"}
+		for range want {
+			batch, err := f.Claim(f.ctx, "q", "o", 5)
+			if f.ok(err); len(batch.Deliveries) != 1 {
+				t.Fatalf("claimed %+v", batch)
+			}
+			d := batch.Deliveries[0]
+			if d.Pass == nil || d.Pass.ID != want[d.Key] {
+				t.Errorf("%s with %+v, want %s", d.Key, d.Pass, want[d.Key])
+			}
+		}
+	})
+}

@@ -38,9 +38,9 @@ func TestTwoServicesGone(t *testing.T) {
 	t.Parallel()
 	both := newService()
 	kind := jobs.Define[order, string]("order.both", jobs.Needs("pay", "ship"))
-	b := start(t, worker.Options{Concurrency: 4, Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) { return both.call(ctx) })}})
+	b := arranged(t)
 	opened(t, b.store, "pay", "ship")
-	time.Sleep(200 * time.Millisecond) // the news come within 100 ms
+	b.run(t, worker.Options{Concurrency: 4, Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) { return both.call(ctx) })}})
 	fill(t, b.store, kind, 10)
 	unharmed(t, b.store, "default", 10, both)
 }
@@ -62,9 +62,10 @@ func TestTwoLimits(t *testing.T) {
 			calls := newService()
 			calls.takes = 10 * time.Millisecond
 			kind := jobs.Define[order, string]("order.two")
-			b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) { return calls.call(ctx) })}})
+			b := arranged(t)
 			limited(t, b, "tenant/acme", limits[0])
 			limited(t, b, "kind/order.two", limits[1])
+			b.run(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) { return calls.call(ctx) })}})
 			const n = 40
 			began := time.Now()
 			fill(t, b.store, kind, n, jobs.Tenant("acme"))
@@ -126,9 +127,9 @@ func TestASuspectProbes(t *testing.T) {
 	t.Parallel()
 	pay := newService()
 	kind := jobs.Define[order, string]("order.a", jobs.Needs("pay"))
-	b := start(t, worker.Options{Concurrency: 4, Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) { return pay.call(ctx) })}})
+	b := arranged(t)
 	opened(t, b.store, "pay")
-	time.Sleep(200 * time.Millisecond)
+	b.run(t, worker.Options{Concurrency: 4, Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) { return pay.call(ctx) })}})
 	h := enqueue(t, b, kind.New(key(0), order{}))
 	eventually(t, "the queue is paused", func() bool {
 		held, err := b.store.Held(t.Context())
@@ -150,9 +151,9 @@ func TestAPausedQueueProbesNothing(t *testing.T) {
 	note := func(queue string) jobs.Handler {
 		return jobs.Define[order, string]("note."+queue, jobs.Queue(queue)).Do(func(context.Context, order) (string, error) { return "", nil })
 	}
-	b := start(t, worker.Options{Handlers: []jobs.Handler{resting.Do(do), other.Do(do), note("qa"), note("qb")}})
+	b := arranged(t)
 	opened(t, b.store, "pay")
-	time.Sleep(200 * time.Millisecond)
+	b.run(t, worker.Options{Handlers: []jobs.Handler{resting.Do(do), other.Do(do), note("qa"), note("qb")}})
 	fill(t, b.store, resting, 3)
 	eventually(t, "they wait", func() bool {
 		d, err := b.store.Dependency(t.Context(), "pay")
@@ -177,11 +178,11 @@ func TestAPausedQueueProbesNothing(t *testing.T) {
 func TestWhatNeverCalledTellsNothing(t *testing.T) {
 	t.Parallel()
 	kind := jobs.Define[order, string]("order.odd")
-	b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+	b := arranged(t)
+	opened(t, b.store, "pay")
+	b.run(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
 		return jobs.Step(ctx, "charge", func(context.Context) (string, error) { return "", jobs.Permanent(errors.New("no such secret")) }, jobs.StepNeeds("pay"))
 	})}})
-	opened(t, b.store, "pay")
-	time.Sleep(200 * time.Millisecond)
 	h := enqueue(t, b, kind.New("k", order{}))
 	inState(t, b.store, h.Queue, h.Key, jobs.StateQuarantined) // it was the probe
 	if d := state(t, b.store, "pay", jobs.DependencyOpen); d.Probes == 0 {

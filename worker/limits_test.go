@@ -7,12 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/worker"
 )
 
-// limited waits until workers know a limit.
+// limited sets a limit, for a bundle that does not run yet.
 func limited(t *testing.T, b *bundle, name string, limit jobs.Limit) {
 	t.Helper()
 	tuning := delivery.Tuning{}
@@ -25,7 +27,6 @@ func limited(t *testing.T, b *bundle, name string, limit jobs.Limit) {
 	if _, err := b.store.TuneDependency(t.Context(), name, tuning, by); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond) // the news come within 100 ms
 }
 
 // TestLimitOfConcurrency: no more jobs of a kind run at a time than its limit says, in all
@@ -40,13 +41,15 @@ func TestLimitOfConcurrency(t *testing.T) {
 		bounded.Do(func(ctx context.Context, _ order) (string, error) { return press.call(ctx) }),
 		free.Do(func(context.Context, order) (string, error) { return "", nil }),
 	}
-	b := start(t, worker.Options{Handlers: handlers, Concurrency: 8})
-	runWorker(t, b.store, worker.Options{Handlers: handlers, Concurrency: 8})
+	b := arranged(t)
+	declares := runWorker(t, b.store, worker.Options{Handlers: handlers})
 	eventually(t, "the limit is known", func() bool {
 		board, err := b.store.Board(t.Context())
 		return err == nil && board["kind/order.print"].Limit.Concurrency == 3
 	})
-	time.Sleep(200 * time.Millisecond)
+	declares()
+	b.run(t, worker.Options{Handlers: handlers, Concurrency: 8})
+	runWorker(t, b.store, worker.Options{Handlers: handlers, Concurrency: 8})
 	fill(t, b.store, bounded, 200)
 	wait(t, enqueue(t, b, free.New("free", order{})))
 	unharmed(t, b.store, "default", 200, press)
@@ -64,13 +67,14 @@ func TestLimitOfRate(t *testing.T) {
 	t.Parallel()
 	calls := newService()
 	kind := jobs.Define[order, string]("order.tell")
-	b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+	b := arranged(t)
+	limited(t, b, "tenant/acme", jobs.Limit{Rate: 20})
+	b.run(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
 		if about, _ := jobs.Current(ctx); about.Tenant == "acme" {
 			return calls.call(ctx)
 		}
 		return "", nil
 	})}})
-	limited(t, b, "tenant/acme", jobs.Limit{Rate: 20})
 	began := time.Now()
 	fill(t, b.store, kind, 60, jobs.Tenant("acme"))
 	wait(t, enqueue(t, b, kind.New("other", order{}, jobs.Tenant("zeta"))))
@@ -85,8 +89,9 @@ func TestLimitOfRate(t *testing.T) {
 func TestPlacesDieWithTheirOwner(t *testing.T) {
 	t.Parallel()
 	kind := jobs.Define[order, string]("order.print")
-	b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(context.Context, order) (string, error) { return "", nil })}})
+	b := arranged(t)
 	limited(t, b, "kind/order.print", jobs.Limit{Concurrency: 1})
+	b.run(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(context.Context, order) (string, error) { return "", nil })}})
 	refusal, err := b.store.Admit(t.Context(), "dead/1", time.Second, []delivery.Ask{{Name: "kind/order.print"}})
 	if err != nil || refusal.Name != "" {
 		t.Fatalf("%v %+v", err, refusal)
@@ -103,17 +108,14 @@ func TestThrottled(t *testing.T) {
 	t.Parallel()
 	maps := newService()
 	kind := jobs.Define[order, string]("order.route", jobs.Needs("maps"))
-	b := start(t, worker.Options{Concurrency: 4, Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+	registry := prometheus.NewRegistry()
+	b := start(t, worker.Options{Concurrency: 4, Registerer: registry, Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
 		return jobs.Step(ctx, "route", maps.call)
 	})}})
 	const n, away = 40, 3 * time.Second
 	maps.answer(&jobs.HTTPError{Status: http.StatusTooManyRequests, RetryAfter: away})
 	fill(t, b.store, kind, n)
-	eventually(t, "it is known", func() bool {
-		d, err := b.store.Dependency(t.Context(), "maps")
-		return err == nil && !d.Throttled.IsZero()
-	})
-	time.Sleep(200 * time.Millisecond) // the news come within 100 ms
+	eventually(t, "it is known", func() bool { return metric(t, registry, "perdure_dependency_view", "maps") == 1 })
 	maps.answer(nil)
 	unharmed(t, b.store, "default", n, maps)
 	failed, _ := maps.count()

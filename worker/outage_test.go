@@ -306,15 +306,15 @@ func TestFallback(t *testing.T) {
 	t.Parallel()
 	rates := newService()
 	kind := jobs.Define[order, string]("order.price")
-	b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+	b := arranged(t)
+	if _, err := b.store.ForceDependency(t.Context(), "rates", true, by); err != nil {
+		t.Fatal(err)
+	}
+	b.run(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
 		return jobs.Step(ctx, "rate", rates.call, jobs.StepNeeds("rates"), jobs.Fallback(func(_ context.Context, held error) (string, error) {
 			return "yesterday's, because " + held.Error(), nil
 		}))
 	})}})
-	if _, err := b.store.ForceDependency(t.Context(), "rates", true, by); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(200 * time.Millisecond) // the news come within 100 ms
 	info := wait(t, enqueue(t, b, kind.New("k", order{})))
 	result, err := kind.Result(info)
 	if want := "yesterday's, because rates is not available since"; err != nil || len(result) < len(want) || result[:len(want)] != want {
@@ -384,13 +384,13 @@ func TestForced(t *testing.T) {
 	t.Parallel()
 	payments := newService()
 	kind := jobs.Define[order, string]("order.pay", jobs.Needs("payments"))
-	b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
-		return jobs.Step(ctx, "charge", payments.call)
-	})}})
+	b := arranged(t)
 	if _, err := b.store.ForceDependency(t.Context(), "payments", true, by); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond)
+	b.run(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+		return jobs.Step(ctx, "charge", payments.call)
+	})}})
 	fill(t, b.store, kind, 10)
 	eventually(t, "the queue is paused", func() bool {
 		q, err := b.store.QueueInfo(t.Context(), "default")
@@ -419,23 +419,27 @@ func TestForced(t *testing.T) {
 }
 
 // TestLostState: jobs that wait for a dependency come back in the ramp when Redis has lost
-// what was known of it.
+// what was known of it. It was opened by hand, so that no probe is under way meanwhile.
 func TestLostState(t *testing.T) {
 	t.Parallel()
 	payments := newService()
-	payments.answer(errRefused)
 	kind := jobs.Define[order, string]("order.pay", jobs.Needs("payments"))
-	b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+	b := arranged(t)
+	if _, err := b.store.ForceDependency(t.Context(), "payments", true, by); err != nil {
+		t.Fatal(err)
+	}
+	b.run(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
 		return jobs.Step(ctx, "charge", payments.call)
 	})}})
 	fill(t, b.store, kind, 30)
-	state(t, b.store, "payments", jobs.DependencyOpen)
 	eventually(t, "all wait", func() bool {
 		q, err := b.store.QueueInfo(t.Context(), "default")
 		return err == nil && q.Parked+q.Pending == 30
 	})
+	if _, served := payments.count(); served != 0 {
+		t.Errorf("%d jobs ran although the breaker was opened by hand", served)
+	}
 	back := time.Now()
-	payments.answer(nil)
 	rdb := b.store.Redis()
 	lost, err := rdb.Keys(t.Context(), "perdure:{@dep}:*").Result()
 	if err == nil {
@@ -455,13 +459,12 @@ func TestFallbackTime(t *testing.T) {
 	payments := newService()
 	kind := jobs.Define[order, string]("order.pay", jobs.Needs("payments"))
 	f := newFaulty(t)
-	runWorker(t, f, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
-		return jobs.Step(ctx, "charge", payments.call)
-	})}})
 	if _, err := f.ForceDependency(t.Context(), "payments", true, by); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond)
+	runWorker(t, f, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+		return jobs.Step(ctx, "charge", payments.call)
+	})}})
 	const n = 12
 	fill(t, f.Store, kind, n)
 	eventually(t, "all wait", func() bool {
@@ -529,7 +532,10 @@ func TestHealthCheck(t *testing.T) {
 	})}})
 	fill(t, b.store, kind, 20)
 	state(t, b.store, "payments", jobs.DependencyOpen)
-	time.Sleep(300 * time.Millisecond) // calls under way end
+	eventually(t, "all wait", func() bool {
+		q, err := b.store.QueueInfo(t.Context(), "default")
+		return err == nil && q.Parked+q.Pending == 20
+	})
 	before, _ := payments.count()
 	eventually(t, "two probes are made", func() bool {
 		d, err := b.store.Dependency(t.Context(), "payments")
@@ -546,15 +552,15 @@ func TestHealthCheck(t *testing.T) {
 func TestEntrySaysHowServicesStood(t *testing.T) {
 	t.Parallel()
 	kind := jobs.Define[order, string]("order.pay")
-	b := start(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+	b := arranged(t)
+	if _, err := b.store.ForceDependency(t.Context(), "payments", true, by); err != nil {
+		t.Fatal(err)
+	}
+	b.run(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
 		_, err := jobs.Step(ctx, "charge", func(context.Context) (string, error) { return "", nil }, jobs.StepNeeds("payments"),
 			jobs.Fallback(func(context.Context, error) (string, error) { return "", jobs.Permanent(errors.New("no other way")) }))
 		return "", err
 	})}})
-	if _, err := b.store.ForceDependency(t.Context(), "payments", true, by); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(200 * time.Millisecond)
 	h := enqueue(t, b, kind.New("k", order{}))
 	inState(t, b.store, h.Queue, h.Key, jobs.StateQuarantined)
 	entry, err := b.store.Entry(t.Context(), h.Queue, h.Key)

@@ -43,10 +43,17 @@ type bundle struct {
 // start runs a worker and a scheduler on a database of its own.
 func start(t *testing.T, o worker.Options) *bundle {
 	t.Helper()
-	client := redistest.Client(t)
-	b := &bundle{store: store.New(client, client)}
+	b := arranged(t)
 	b.run(t, o)
 	return b
+}
+
+// arranged is a bundle that does not run yet. What is said of dependencies and limits before
+// it does is known to the worker before its first claim.
+func arranged(t *testing.T) *bundle {
+	t.Helper()
+	client := redistest.Client(t)
+	return &bundle{store: store.New(client, client)}
 }
 
 func (b *bundle) run(t *testing.T, o worker.Options) {

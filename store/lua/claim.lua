@@ -271,13 +271,14 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
       -- The first execution of a job finds nothing recorded but what is known here.
       local job = {'msg', had[1], 'p:cat', now_ms, 'p:run', run, 'p:inc', incarnation}
       if had[6] then job = redis.call('HGETALL', task) end
-      local passed = pass and standing(pass, had[14], had[8]) or had[14]
+      local own = probes(had[14], now_ms) and had[14] -- it was sent back to find out
+      local passed = own or pass and standing(pass, had[14], had[8]) or had[14]
       if passed then
         job[#job + 1] = 'p:pass'
         job[#job + 1] = passed
         redis.call('HSET', task, 'p:pass', place(passed)) -- it is for this execution
       end
-      if pass then redis.call('DEL', KEYS[21]) end
+      if pass and not own or own and redis.call('GET', KEYS[21]) == own then redis.call('DEL', KEYS[21]) end
       table.insert(job, 1, had[8] or '')
       table.insert(job, 1, token)
       table.insert(job, 1, key)

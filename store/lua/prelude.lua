@@ -322,6 +322,12 @@ local function rests(paused, holds)
   return #reasons == 0
 end
 
+-- probes says whether a pass is that of a probe that may begin still: within four seconds, as the worker sees it too.
+local function probes(pass, now_ms)
+  local issued = string.match(pass or '', '^%d+ (%d+) probe ')
+  return issued and now_ms - tonumber(issued) < 4000
+end
+
 -- place returns what is left of a pass when its execution has been claimed: it lets nothing begin any more, but should the
 -- job be sent back before it ends in any way, by it the job keeps its place in the line.
 local function place(pass)
@@ -370,7 +376,9 @@ local function recovers(record, board, names, events, votes, name, from_ms, star
   local _, now_ms = clock()
   local before = redis.call('HGET', record, 'state') or 'closed'
   redis.call('HSET', record, 'state', 'recovering', 'since', now_ms, 'reason', reason, 'by', actor, 'from', from_ms, 'start', start)
-  redis.call('HDEL', record, 'probe', 'lasts', 'next', 'ramp:next', 'ramp:begun', 'forced')
+  redis.call('HDEL', record, 'probe', 'lasts', 'next', 'forced')
+  -- Where it recovers already, what was let through just now counts for the ramp that begins anew.
+  if before ~= 'recovering' then redis.call('HDEL', record, 'ramp:next', 'ramp:begun') end
   redis.call('PERSIST', record)
   redis.call('ZADD', names, now_ms, name)
   redis.call('DEL', votes)
