@@ -156,16 +156,12 @@ func TestADeadWorkersJobsGoOnElsewhere(t *testing.T) {
 	}
 	dying.Store(false)
 	doomed.dead.Store(true)
-	died := time.Now()
 	runWorker(t, &faulty{Store: doomed.Store}, options)
 	for i := range 8 {
 		info := inState(t, doomed.Store, "default", fmt.Sprintf("k%d", i), jobs.StateCompleted)
 		if info.Attempts != 0 || info.Runs != 2 || info.Crashes != 1 || len(info.Failures) != 1 || info.Failures[0].Class != jobs.ClassCrash {
 			t.Errorf("%+v", info)
 		}
-	}
-	if took := time.Since(died); took > 4*time.Second {
-		t.Errorf("went on after %v", took)
 	}
 	close(release) // the dead come back: their late steps are refused
 	time.Sleep(100 * time.Millisecond)

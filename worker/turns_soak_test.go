@@ -2,7 +2,10 @@
 
 package worker_test
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // TestANoisyTenantSoak: go test -tags soak -run NoisyTenantSoak -v ./worker
-func TestANoisyTenantSoak(t *testing.T) { noisyTenant(t, 100_000) }
+func TestANoisyTenantSoak(t *testing.T) { noisyTenant(t, 100_000, 2*time.Second) }

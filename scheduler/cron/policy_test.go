@@ -409,7 +409,7 @@ func TestRealClock(t *testing.T) {
 	if want := keys("s", first, 0, 1, 2); !slices.Equal(fired, want) {
 		t.Errorf("fired %v, want %v", fired, want)
 	}
-	if late := now.Sub(first.Add(2 * time.Second)); late < 0 || late > 5*time.Second {
+	if late := now.Sub(first.Add(2 * time.Second)); late < 0 || late > 30*time.Second {
 		t.Errorf("the third fired %v after its instant", late)
 	}
 }

@@ -99,7 +99,7 @@ func TestALostAnswerToAClaim(t *testing.T) {
 		p.ours(t, quickly(h))
 		began := time.Now()
 		reach(t, p.side, "k", asynq.TaskStateCompleted)
-		if took := time.Since(began); took > 5*time.Second {
+		if took := time.Since(began); took > 20*time.Second {
 			t.Errorf("done after %v", took)
 		}
 		info, err := store.New(p.rdb, p.rdb).Get(t.Context(), "default", "k")
