@@ -172,6 +172,9 @@ func (g *Guard) Begin(ctx context.Context, q Question) (*Call, error) {
 		held = g.ask(ctx, c, asks)
 	}
 	if held != nil {
+		if p := q.Pass; p != nil && (delivery.IsLimit(p.Name) || c.began[p.Name].Limit.Concurrency > 0) {
+			c.leases = append(c.leases, delivery.Lease{Name: p.Name, ID: p.ID}) // the place that was kept for it
+		}
 		c.release()
 		g.metrics.held.WithLabelValues(g.label(held.Name), held.Waiting.Type).Inc()
 		return nil, held
@@ -185,7 +188,7 @@ func (g *Guard) look(q Question) (*Call, []delivery.Ask, *Held) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c := &Call{g: g, began: map[string]jobs.Standing{}, trying: map[string]bool{}, covered: map[string]bool{}}
-	var asks []delivery.Ask
+	var asks, spare []delivery.Ask
 	for _, name := range q.Names {
 		var pass *delivery.Pass
 		if q.Pass != nil && q.Pass.Name == name {
@@ -204,8 +207,21 @@ func (g *Guard) look(q Question) (*Call, []delivery.Ask, *Held) {
 		if held != nil {
 			return c, nil, held
 		}
-		if ask != nil {
+		switch {
+		case ask != nil:
 			asks = append(asks, *ask)
+		case pass != nil && !pass.Probe:
+			spare = append(spare, *asking(name, pass, true))
+		}
+	}
+	if len(asks) > 0 {
+		asks = append(asks, spare...) // a pass is given back when another name refuses
+	}
+	if c.probe != nil {
+		for i := range asks {
+			if asks[i].Pass == delivery.SentBack {
+				asks[i].Pass = delivery.Probing
+			}
 		}
 	}
 	return c, asks, g.afford(c, q)

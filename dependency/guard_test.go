@@ -3,6 +3,8 @@ package dependency
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -387,5 +389,67 @@ func TestDescribed(t *testing.T) {
 	}
 	if _, err := New(&fake{}, Options{Dependencies: []jobs.Dependency{{Name: "payments", Ratio: 2}}}); !errors.Is(err, jobs.ErrInvalid) {
 		t.Errorf("out of bounds: %v", err)
+	}
+}
+
+// TestWhatIsShownOfAPass: where several names bound something, a pass is told of although
+// it needs no question, so that it is given back when another one refuses; and no rate
+// refuses a probe.
+func TestWhatIsShownOfAPass(t *testing.T) {
+	t.Parallel()
+	stands := func(name string, state jobs.DependencyState, limit jobs.Limit) jobs.Standing {
+		return jobs.Standing{Name: name, State: state, Turn: 3, Limit: limit}
+	}
+	none, some := jobs.Limit{}, jobs.Limit{Rate: 5, Concurrency: 1}
+	pass := delivery.Pass{Name: "payments", Turn: 3, ID: "id"}
+	probe := pass
+	probe.Probe = true
+	for name, c := range map[string]struct {
+		payments, warehouse jobs.Standing
+		pass                delivery.Pass
+		shown               map[string]string
+	}{
+		"both recover": {
+			stands("payments", jobs.DependencyRecovering, none), stands("warehouse", jobs.DependencyRecovering, none), pass,
+			map[string]string{"payments": "id", "warehouse": delivery.SentBack},
+		},
+		"one has a limit": {
+			stands("payments", jobs.DependencyRecovering, none), stands("warehouse", jobs.DependencyClosed, some), pass,
+			map[string]string{"payments": "id", "warehouse": delivery.SentBack},
+		},
+		"a probe": {
+			stands("payments", jobs.DependencyOpen, none), stands("warehouse", jobs.DependencyClosed, some), probe,
+			map[string]string{"warehouse": delivery.Probing},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, f := newGuard(t, c.payments, c.warehouse)
+			if _, err := g.Begin(t.Context(), Question{Names: []string{"payments", "warehouse"}, Pass: &c.pass}); err != nil {
+				t.Fatal(err)
+			}
+			shown := map[string]string{}
+			for _, ask := range slices.Concat(f.asks...) {
+				shown[ask.Name] = ask.Pass
+			}
+			if !maps.Equal(shown, c.shown) {
+				t.Errorf("shown %v, want %v", shown, c.shown)
+			}
+		})
+	}
+}
+
+// TestAPlaceIsGivenBack: the place that was kept for one that does not even ask is free.
+func TestAPlaceIsGivenBack(t *testing.T) {
+	t.Parallel()
+	g, _ := newGuard(t, jobs.Standing{Name: "payments", State: jobs.DependencyOpen, Turn: 3}, jobs.Standing{Name: "kind/k", Limit: jobs.Limit{Concurrency: 1}})
+	pass := delivery.Pass{Name: "kind/k", ID: "id"}
+	if _, err := g.Begin(t.Context(), Question{Names: []string{"payments", "kind/k"}, Pass: &pass}); !errors.Is(err, jobs.ErrHeld) {
+		t.Fatal(err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !slices.Equal(g.left, []delivery.Lease{{Name: "kind/k", ID: "id"}}) {
+		t.Errorf("given back: %v", g.left)
 	}
 }

@@ -18,6 +18,7 @@ type Redrive interface {
 	Board(ctx context.Context) (map[string]jobs.Standing, error)
 	Grant(ctx context.Context, name string, waiting int64, checker bool) (delivery.Grant, error)
 	Drive(ctx context.Context, lane delivery.Lane, n int, g delivery.Grant, first int) (sent int, left int64, err error)
+	Probed(ctx context.Context, name, id string, found delivery.Probed, reason string) (bool, error)
 }
 
 // Hold is what the scheduler needs of the store to pause queues for a dependency.
@@ -25,6 +26,7 @@ type Hold interface {
 	Held(ctx context.Context) (delivery.Held, error)
 	QueuesNeeding(ctx context.Context, name string) ([]string, error)
 	HoldQueue(ctx context.Context, queue, name, why string) error
+	UnholdQueue(ctx context.Context, queue, name, why string) error
 	Shelve(ctx context.Context, queue, name string) (moved int, over bool, err error)
 	LetThrough(ctx context.Context, queue, name string, g delivery.Grant) error
 }
@@ -47,12 +49,12 @@ type redriver struct {
 	held   delivery.Held
 	looked time.Time // at the queues
 	lanes  []delivery.Lane
-	listed time.Time // the lanes
-	turn   int       // which lane is first
+	listed time.Time      // the lanes
+	turns  map[string]int // by name: which lane or queue is next
 }
 
 func (s *Scheduler) redrive(ctx context.Context) {
-	r := &redriver{s: s}
+	r := &redriver{s: s, turns: map[string]int{}}
 	for ctx.Err() == nil {
 		again, err := r.look(ctx)
 		s.complain(ctx, "cannot send jobs back that wait for a dependency", err)
@@ -81,10 +83,9 @@ func (s *Scheduler) lookAtLanes() {
 // look sends back what may go, and says after how long to look again.
 func (r *redriver) look(ctx context.Context) (again time.Duration, err error) {
 	if time.Since(r.listed) >= lanesEvery {
-		if r.lanes, err = r.s.store.Lanes(ctx); err != nil {
+		if err = r.list(ctx); err != nil {
 			return redriveFail, err
 		}
-		r.listed = time.Now()
 	}
 	if time.Since(r.looked) >= holdEvery {
 		if r.board, err = r.s.store.Board(ctx); err != nil {
@@ -95,25 +96,12 @@ func (r *redriver) look(ctx context.Context) (again time.Duration, err error) {
 		}
 		r.looked = time.Now()
 	}
-	byName := map[string][]*delivery.Lane{}
-	for i := range r.lanes {
-		lane := &r.lanes[i]
-		if r.held.Resting[lane.Queue] {
-			continue // nobody would claim what is sent there
-		}
-		byName[lane.Name] = append(byName[lane.Name], lane)
-	}
-	for name, standing := range r.board {
-		if standing.State != jobs.DependencyClosed && byName[name] == nil {
-			byName[name] = []*delivery.Lane{}
-		}
-	}
 	again = redriveIdle
 	if len(r.held.For) > 0 {
 		again = redriveOpen
 	}
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		state, err := r.send(ctx, name, byName[name])
+	for _, name := range r.names() {
+		state, err := r.send(ctx, name)
 		if err != nil {
 			return redriveFail, fmt.Errorf("%s: %w", name, err)
 		}
@@ -124,9 +112,53 @@ func (r *redriver) look(ctx context.Context) (again time.Duration, err error) {
 	return again, nil
 }
 
+// list lists the lanes.
+func (r *redriver) list(ctx context.Context) (err error) {
+	r.lanes, err = r.s.store.Lanes(ctx)
+	r.listed = time.Now()
+	return err
+}
+
+// names returns what jobs wait for, and what is not closed.
+func (r *redriver) names() []string {
+	names := map[string]bool{}
+	for i := range r.lanes {
+		if r.serves(&r.lanes[i]) {
+			names[r.lanes[i].Name] = true
+		}
+	}
+	for name, standing := range r.board {
+		if standing.State != jobs.DependencyClosed {
+			names[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// waiting returns the lanes of a name.
+func (r *redriver) waiting(name string) (lanes []*delivery.Lane) {
+	for i := range r.lanes {
+		if lane := &r.lanes[i]; lane.Name == name && r.serves(lane) {
+			lanes = append(lanes, lane)
+		}
+	}
+	return lanes
+}
+
+// serves reports whether somebody claims what is sent to a lane's queue. While that is paused
+// for dependencies nothing is claimed but probes of what is open.
+func (r *redriver) serves(lane *delivery.Lane) bool {
+	if r.held.Resting[lane.Queue] {
+		return false
+	}
+	other := func(name string) bool { return name != lane.Name }
+	return r.board[lane.Name].State == jobs.DependencyOpen || !slices.ContainsFunc(r.held.For[lane.Queue], other)
+}
+
 // send sends back what may go of those who wait for a name: lanes take turns, so that no
 // kind has to wait for another, and within one the longest waiting goes first.
-func (r *redriver) send(ctx context.Context, name string, lanes []*delivery.Lane) (jobs.DependencyState, error) {
+func (r *redriver) send(ctx context.Context, name string) (jobs.DependencyState, error) {
+	lanes := r.waiting(name)
 	var waiting int64
 	for _, lane := range lanes {
 		waiting += lane.Jobs
@@ -140,52 +172,85 @@ func (r *redriver) send(ctx context.Context, name string, lanes []*delivery.Lane
 		return g.State, err
 	}
 	if g.State != jobs.DependencyOpen {
-		if err := r.release(ctx, name); err != nil {
-			return g.State, err
+		released, err := r.release(ctx, name)
+		if err == nil && released { // those who came meanwhile wait now, too
+			err = r.list(ctx)
+			lanes = r.waiting(name)
 		}
-	}
-	r.turn++
-	sent := 0
-	for _, share := range shares(lanes, g.Jobs, r.turn) {
-		n, left, err := r.s.store.Drive(ctx, *share.lane, share.jobs, g, sent+1)
 		if err != nil {
 			return g.State, err
 		}
-		share.lane.Jobs = left
-		sent += n
 	}
+	sent, err := r.drive(ctx, lanes, g, r.turns[name])
+	r.turns[name]++
 	r.s.redriven.Add(float64(sent))
-	if g.Probe {
+	if g.Probe && err == nil {
 		r.s.log.Info("a job probes a dependency", "dependency", name, "parked", sent > 0)
-	}
-	if g.Probe && sent == 0 && queue != "" { // else the job that was sent is the one probe
-		err = r.s.store.LetThrough(ctx, queue, name, g)
+		err = r.probe(ctx, name, queue, sent, g)
 	}
 	return g.State, err
 }
 
+// drive sends back as many as were granted. What has moved on takes nobody's place.
+func (r *redriver) drive(ctx context.Context, lanes []*delivery.Lane, g delivery.Grant, turn int) (sent int, err error) {
+	for sent < g.Jobs {
+		all := shares(lanes, g.Jobs-sent, turn)
+		if len(all) == 0 {
+			return sent, nil
+		}
+		for _, share := range all {
+			n, left, err := r.s.store.Drive(ctx, *share.lane, share.jobs, g, sent+1)
+			if err != nil {
+				return sent, err
+			}
+			share.lane.Jobs = left
+			sent += n
+		}
+	}
+	return sent, nil
+}
+
+// probe has a job of a queue that is paused probe, when none was sent to; with no such queue
+// nobody does, and that is told, so that the next one need not wait.
+func (r *redriver) probe(ctx context.Context, name, queue string, sent int, g delivery.Grant) error {
+	switch {
+	case sent > 0:
+		return nil
+	case queue != "":
+		return r.s.store.LetThrough(ctx, queue, name, g)
+	}
+	_, err := r.s.store.Probed(ctx, name, g.ID+":1", delivery.ProbeNothing, "")
+	return err
+}
+
 // release ends the pauses for a name, so that those who are sent back are claimed.
-func (r *redriver) release(ctx context.Context, name string) error {
+func (r *redriver) release(ctx context.Context, name string) (released bool, err error) {
 	for queue, names := range r.held.For {
 		if !slices.Contains(names, name) {
 			continue
 		}
 		if err := r.shelve(ctx, queue, name); err != nil {
-			return err
+			return released, err
 		}
 		r.held.For[queue] = slices.DeleteFunc(names, func(n string) bool { return n == name })
+		released = true
 	}
-	return nil
+	return released, nil
 }
 
-// heldFor returns a queue with pending jobs that is paused for a name, or "".
+// heldFor returns a queue with pending jobs that is paused for a name and nothing but
+// dependencies, or "". They take turns: one may have no workers.
 func (r *redriver) heldFor(name string) string {
+	var queues []string
 	for _, queue := range slices.Sorted(maps.Keys(r.held.For)) {
-		if slices.Contains(r.held.For[queue], name) && r.held.Pending[queue] > 0 {
-			return queue
+		if slices.Contains(r.held.For[queue], name) && r.held.Pending[queue] > 0 && !r.held.Resting[queue] {
+			queues = append(queues, queue)
 		}
 	}
-	return ""
+	if len(queues) == 0 {
+		return ""
+	}
+	return queues[r.turns[name]%len(queues)]
 }
 
 type share struct {
@@ -220,14 +285,14 @@ func shares(lanes []*delivery.Lane, n, turn int) []share {
 	return slices.DeleteFunc(all, func(s share) bool { return s.jobs == 0 })
 }
 
-// hold pauses queues all of whose kinds need a dependency that is open, and ends that for
-// those that are not any more.
+// hold pauses queues all of whose kinds need a dependency that is open, and ends that where
+// it is not any more, or a kind has come that does not need it.
 func (r *redriver) hold(ctx context.Context) error {
 	var err error
 	if r.held, err = r.s.store.Held(ctx); err != nil {
 		return err
 	}
-	more := false
+	changed := false
 	for name, standing := range r.board {
 		if standing.State != jobs.DependencyOpen {
 			continue
@@ -235,6 +300,15 @@ func (r *redriver) hold(ctx context.Context) error {
 		queues, err := r.s.store.QueuesNeeding(ctx, name)
 		if err != nil {
 			return err
+		}
+		for queue, names := range r.held.For {
+			if !slices.Contains(names, name) || slices.Contains(queues, queue) {
+				continue
+			}
+			if err := r.s.store.UnholdQueue(ctx, queue, name, "not all of its kinds need "+name+" any more"); err != nil {
+				return err
+			}
+			changed = true
 		}
 		for _, queue := range queues {
 			if slices.Contains(r.held.For[queue], name) {
@@ -244,11 +318,11 @@ func (r *redriver) hold(ctx context.Context) error {
 			if err := r.s.store.HoldQueue(ctx, queue, name, why); err != nil {
 				return err
 			}
-			more = true
+			changed = true
 			r.s.log.Warn("a queue is paused until a dependency is back", "queue", queue, "dependency", name, "reason", standing.Reason)
 		}
 	}
-	if more {
+	if changed {
 		if r.held, err = r.s.store.Held(ctx); err != nil {
 			return err
 		}

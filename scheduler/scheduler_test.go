@@ -289,6 +289,12 @@ func (f *fake) QueuesNeeding(context.Context, string) ([]string, error) { return
 
 func (f *fake) HoldQueue(context.Context, string, string, string) error { return nil }
 
+func (f *fake) UnholdQueue(context.Context, string, string, string) error { return nil }
+
+func (f *fake) Probed(context.Context, string, string, delivery.Probed, string) (bool, error) {
+	return true, nil
+}
+
 func (f *fake) Shelve(context.Context, string, string) (int, bool, error) { return 0, true, nil }
 
 func (f *fake) LetThrough(context.Context, string, string, delivery.Grant) error { return nil }

@@ -295,14 +295,14 @@ await 0
 +asynq:{q}:t:k w:go=0 <time> signal
 
 hold 1 pause
-+asynq:{q}:paused=<time>
++asynq:{q}:paused=perdure <time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 0=pause queue  by ada: because (open -> paused)
 +perdure:{q}:holds operator=ada: because
 
 hold 1 pause after foreign resume
-+asynq:{q}:paused=<time>
++asynq:{q}:paused=perdure <time>
 +perdure:{q}:decided:<nonce> ttl=set
 +perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 1=pause queue  by ada: because (open -> paused)
@@ -319,6 +319,25 @@ hold 1 resume foreign
 +perdure:{q}:decided:<nonce>=1
 +perdure:{q}:events 0=resume queue  by ada: because (paused -> open)
 -asynq:{q}:paused
+
+hold 1 a program's after a foreign pause
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=1
++perdure:{q}:events 0=pause queue  by ada: because (paused -> paused)
++perdure:{q}:holds dependency:pay=ada: because
++perdure:{q}:holds operator=asynq: paused with asynq's own tools
+
+hold 3 a foreign pause stays
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=3
++perdure:{q}:events 1=resume queue  by ada: because (paused -> paused)
+-perdure:{q}:holds dependency:pay
+
+hold 3 a foreign pause is taken back
++perdure:{q}:decided:<nonce> ttl=set
++perdure:{q}:decided:<nonce>=3
++perdure:{q}:events 1=resume queue  by ada: because (paused -> paused)
+~asynq:{q}:paused=perdure <time>
 
 hold 3
 +perdure:{q}:decided:<nonce> ttl=set

@@ -26,7 +26,7 @@ func (s *Store) claim(ctx context.Context, queue, owner string, most, look int) 
 		pendingKey(queue), pausedKey(queue), activeKey(queue), leaseKey(queue), completedKey(queue), tokensKey(queue),
 		ownerKey(queue, owner), parkedKey(queue), deadKey(queue), eventsKey(queue), taskKey(queue, ""), retryKey(queue), suspectsKey(queue),
 		groupsKey(queue), archivedKey(queue), tenantsKey(queue), turnsKey(queue), turnKey(queue, ""), queuedKey(queue),
-		holdsKey(queue), letKey(queue),
+		holdsKey(queue), probesKey(queue),
 	}, owner, s.calls.Add(1), min(most, maxBatch), leaseSeconds, look)
 	if err != nil {
 		return delivery.Batch{}, err

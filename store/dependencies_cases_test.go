@@ -178,6 +178,7 @@ func dependencyCases() []scriptCase {
 		{"admit 0 with a pass", after(limited, fields("line", 1, "rate:next", 1<<42), ago("lined", 0), takes("g:1", 60_000)), asks("g:1")},
 		{"admit 0 of two", after(limited, ago("lined", 5000), fields("line", 1)), asks("", "")},
 		{"admit 0 it recovers", noLine, asks("")},
+		{"admit 0 a probe, whatever the rate", after(limited, asks("")), asks("!")},
 		{"admit 1 open", opensPay, denied("open", "")},
 		{"admit 1 recovering", after(noLine, asks("")), denied("recovering", "")},
 		{"admit 1 rate", after(limited, asks("")), denied("rate", "")},
@@ -261,7 +262,7 @@ func driveRaw(most int) func(f *fixture, _ any) any { return driveAs("pass 1 ", 
 func driveAs(pass string, most int) func(f *fixture, _ any) any {
 	return func(f *fixture, _ any) any {
 		f.t.Helper()
-		keys := []string{laneOfPay, lanesKey("q"), retryKey("q"), parkedKey("q"), pendingKey("q"), taskKey("q", ""), droveKey("q", "g", 1), letKey("q")}
+		keys := []string{laneOfPay, lanesKey("q"), retryKey("q"), parkedKey("q"), pendingKey("q"), taskKey("q", ""), droveKey("q", "g", 1), probesKey("q")}
 		reply, err := f.run(f.ctx, "drive", keys, most, "pay", "pay kind.a", pass, "g", 1, 0)
 		f.ok(err)
 		return reply
@@ -281,7 +282,7 @@ func shelveRaw(most int) func(f *fixture, _ any) any {
 		f.t.Helper()
 		keys := []string{
 			pendingKey("q"), pausedKey("q"), holdsKey("q"), retryKey("q"), parkedKey("q"), lanesKey("q"), taskKey("q", ""), laneKey("q", ""),
-			eventsKey("q"), letKey("q"),
+			eventsKey("q"), probesKey("q"),
 		}
 		reply, err := f.run(f.ctx, "shelve", keys, "pay", holdName("pay"), most, 60000, "paused: came meanwhile")
 		f.ok(err)
@@ -300,7 +301,7 @@ func laneCases() []scriptCase {
 		}
 	}
 	runAgain := func(f *fixture, _ any) any { f.ok(f.inspector().RunTask("q", "k")); return nil }
-	let := func(f *fixture, _ any) any { return f.rdb.Set(f.ctx, letKey("q"), "x", time.Minute).Val() }
+	let := func(f *fixture, _ any) any { return f.rdb.HSet(f.ctx, probesKey("q"), "pay", "x").Val() }
 	return []scriptCase{
 		{"pause 1 in a lane", run, inLane(0)},
 		{"pause 1 in a lane, where it was", run, inLane(77)},
@@ -318,6 +319,7 @@ func laneCases() []scriptCase {
 		{"shelve 1 over", after(pendingJob, holdFor("pay")), shelveRaw(5)},
 		{"shelve 1 not over", after(pendingJob, func(f *fixture, _ any) any { f.enqueue("l"); return nil }, holdFor("pay")), shelveRaw(1)},
 		{"shelve 1 others pause it too", after(pendingJob, holdFor("pay"), hold("pause", "operator")), shelveRaw(5)},
+		{"shelve 0 asynq's tools have paused it meanwhile", after(nil, holdFor("pay"), pausedAnew), shelveRaw(5)},
 		{"shelve 0 one that was sent back", after(parkedIn("k"), driveRaw(1), holdFor("pay")), shelveRaw(5)},
 	}
 }

@@ -2,6 +2,11 @@ package store
 
 // dependencyChanges continues scriptChanges with the scripts of dependencies and lanes.
 const dependencyChanges = `
+admit 0 a probe, whatever the rate
+~perdure:{@dep}:d:pay rate:begun=<time>.000
+~perdure:{@dep}:d:pay rate:next=<time>.000
+~perdure:{@dep}:leases:pay id=<time>
+
 admit 0 it recovers
 +perdure:{@dep}:d:pay ramp:begun=<time>.000
 +perdure:{@dep}:d:pay ramp:next=<time>.000
@@ -263,8 +268,8 @@ drive 1 a probe
 +asynq:{q}:t:k pending_since=<time>
 +perdure:{q}:drove:g:1 ttl=set
 +perdure:{q}:drove:g:1=1
-+perdure:{q}:let ttl=set
-+perdure:{q}:let=<time> <time> probe 1 g:1 pay
++perdure:{q}:probes pay=<time> <time> probe 1 g:1 pay
++perdure:{q}:probes ttl=set
 -asynq:{q}:retry k
 -asynq:{q}:t:k p:due
 -asynq:{q}:t:k p:wait
@@ -272,6 +277,10 @@ drive 1 a probe
 -perdure:{q}:lanes
 -perdure:{q}:parked k
 ~asynq:{q}:t:k state=pending
+
+shelve 0 asynq's tools have paused it meanwhile
++perdure:{q}:events 1=resume queue  by perdure: pay is back, or recovers (paused -> paused)
+-perdure:{q}:holds dependency:pay
 
 shelve 0 one that was sent back
 +perdure:{q}:events 1=resume queue  by perdure: pay is back, or recovers (paused -> open)
@@ -282,8 +291,7 @@ shelve 0 over
 +perdure:{q}:events 1=resume queue  by perdure: pay is back, or recovers (paused -> open)
 -asynq:{q}:paused
 -perdure:{q}:holds dependency:pay
--perdure:{q}:let
--perdure:{q}:let ttl
+-perdure:{q}:probes pay
 
 shelve 1 not over
 +asynq:{q}:retry k=<time>

@@ -66,7 +66,7 @@ func orphansKey(queue string) string      { return ownKey(queue, "orphans") }   
 func holdsKey(queue string) string        { return ownKey(queue, "holds") }      // hash: reasons why the queue is paused
 func lanesKey(queue string) string        { return ownKey(queue, "lanes") }      // set: lanes, '<name> <kind>', in which jobs wait for a dependency or a limit
 func laneKey(queue, lane string) string   { return ownKey(queue, "lane:"+lane) } // zset: key by since when it waits (ms)
-func letKey(queue string) string          { return ownKey(queue, "let") }        // string: pass for one job of a queue that is paused for a dependency
+func probesKey(queue string) string       { return ownKey(queue, "probes") }     // hash: dependency to the pass of the probe that a job of the queue is to be, until it is claimed
 func ownerKey(queue, owner string) string { return ownKey(queue, "own:"+owner) } // hash: key to token
 
 // turnKey is a list of the jobs of a tenant that wait their turn, in order: '<pause

@@ -99,7 +99,7 @@ func (s *Store) drive(ctx context.Context, lane delivery.Lane, n int, g delivery
 	member := lane.Name + " " + lane.Kind
 	keys := []string{
 		laneKey(lane.Queue, member), lanesKey(lane.Queue), retryKey(lane.Queue), parkedKey(lane.Queue), pendingKey(lane.Queue), taskKey(lane.Queue, ""),
-		droveKey(lane.Queue, g.ID, first), letKey(lane.Queue),
+		droveKey(lane.Queue, g.ID, first), probesKey(lane.Queue),
 	}
 	reply, err := s.run(ctx, "drive", keys, n, lane.Name, member, passSort(g)+" "+strconv.FormatInt(g.Turn, 10)+" ", g.ID, first, age(g).Milliseconds())
 	if err != nil {
@@ -138,7 +138,12 @@ func (s *Store) LetThrough(ctx context.Context, queue, name string, g delivery.G
 		return unreachable(err)
 	}
 	pass := fmt.Sprintf("%d %d %s %d %s:1 %s", now.UnixMilli(), now.Add(-age(g)).UnixMilli(), passSort(g), g.Turn, g.ID, name)
-	return unreachable(s.rdb.Set(ctx, letKey(queue), pass, 5*time.Second).Err())
+	_, err = s.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.HSet(ctx, probesKey(queue), name, pass)
+		pipe.Expire(ctx, probesKey(queue), 5*time.Second)
+		return nil
+	})
+	return unreachable(err)
 }
 
 // Held returns which queues are paused for dependencies, and which for something else.
@@ -149,13 +154,13 @@ func (s *Store) Held(ctx context.Context) (delivery.Held, error) {
 		return h, err
 	}
 	pipe := s.rdb.Pipeline()
-	holds, paused := make([]*redis.StringSliceCmd, len(queues)), make([]*redis.IntCmd, len(queues))
+	holds, paused := make([]*redis.StringSliceCmd, len(queues)), make([]*redis.StringCmd, len(queues))
 	pending, turns := make([]*redis.IntCmd, len(queues)), make([]*redis.IntCmd, len(queues))
 	for i, queue := range queues {
-		holds[i], paused[i] = pipe.HKeys(ctx, holdsKey(queue)), pipe.Exists(ctx, pausedKey(queue))
+		holds[i], paused[i] = pipe.HKeys(ctx, holdsKey(queue)), pipe.Get(ctx, pausedKey(queue))
 		pending[i], turns[i] = pipe.LLen(ctx, pendingKey(queue)), pipe.ZCard(ctx, queuedKey(queue))
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
 		return h, fmt.Errorf("list queues that are held: %w", unreachable(err))
 	}
 	for i, queue := range queues {
@@ -165,11 +170,15 @@ func (s *Store) Held(ctx context.Context) (delivery.Held, error) {
 				h.Pending[queue] = pending[i].Val() + turns[i].Val()
 			}
 		}
-		reasons := len(holds[i].Val()) // none, of a pause by asynq's tools
-		h.Resting[queue] = paused[i].Val() == 1 && (reasons == 0 || reasons > len(h.For[queue]))
+		by := paused[i].Val() // empty: it is not paused
+		h.Resting[queue] = by != "" && (foreign(by) || len(holds[i].Val()) > len(h.For[queue]))
 	}
 	return h, nil
 }
+
+// foreign reports whether asynq's own tools have paused a queue, by what its paused key
+// says.
+func foreign(by string) bool { return by != "" && !strings.HasPrefix(by, "perdure ") }
 
 // QueuesNeeding returns the queues all of whose kinds need a dependency, as far as
 // workers have said within ten minutes which kinds there are.
@@ -198,11 +207,21 @@ func (s *Store) QueuesNeeding(ctx context.Context, name string) ([]string, error
 
 // HoldQueue pauses a queue for a dependency, besides whatever else pauses it.
 func (s *Store) HoldQueue(ctx context.Context, queue, name, why string) error {
+	return s.holdFor(ctx, "pause", queue, name, why)
+}
+
+func (s *Store) holdFor(ctx context.Context, verb, queue, name, why string) error {
 	keys := []string{pausedKey(queue), holdsKey(queue), eventsKey(queue), decidedKey(queue, rand.Text())}
 	_, err := surely(ctx, func() (int64, error) {
-		return s.runCode(ctx, "hold", keys, "pause", holdName(name), "perdure", why)
+		return s.runCode(ctx, "hold", keys, verb, holdName(name), "perdure", why)
 	})
 	return err
+}
+
+// UnholdQueue takes back that a queue is paused for a dependency. Its pending jobs are
+// claimed then, and those that need it are held one by one.
+func (s *Store) UnholdQueue(ctx context.Context, queue, name, why string) error {
+	return s.holdFor(ctx, "resume", queue, name, why)
 }
 
 // Shelve moves up to 500 jobs of a queue that is paused for a dependency to where its
@@ -211,7 +230,7 @@ func (s *Store) Shelve(ctx context.Context, queue, name string) (moved int, over
 	said := cutASCII("paused: came while "+name+" was not available; resumes by itself", 127)
 	keys := []string{
 		pendingKey(queue), pausedKey(queue), holdsKey(queue), retryKey(queue), parkedKey(queue), lanesKey(queue), taskKey(queue, ""), laneKey(queue, ""),
-		eventsKey(queue), letKey(queue),
+		eventsKey(queue), probesKey(queue),
 	}
 	reply, err := s.run(ctx, "shelve", keys, name, holdName(name), maxBatch, laneFallback.Milliseconds(), said)
 	if err != nil {

@@ -235,7 +235,7 @@ func TestAPassIsAsOldAsItsGrant(t *testing.T) {
 	f.driveN(1, late, 1)
 	f.ok(f.HoldQueue(f.ctx, "q", "pay", "it is away"))
 	f.ok(f.LetThrough(f.ctx, "q", "pay", late))
-	for _, pass := range []string{f.field("a", "p:pass"), f.rdb.Get(f.ctx, letKey("q")).Val()} {
+	for _, pass := range []string{f.field("a", "p:pass"), f.rdb.HGet(f.ctx, probesKey("q"), "pay").Val()} {
 		if p := delivery.ParsePass(pass); p == nil || time.UnixMilli(f.redisMilli()).Sub(p.Issued) < time.Minute {
 			t.Errorf("%+v", p)
 		}
@@ -526,7 +526,7 @@ func TestOneJobIsLetThrough(t *testing.T) {
 		t.Fatalf("%+v, %v", batch, err)
 	}
 	letThrough(f, nil)
-	if ttl := f.rdb.PTTL(f.ctx, letKey("q")).Val(); ttl <= 0 || ttl > 5*time.Second {
+	if ttl := f.rdb.PTTL(f.ctx, probesKey("q")).Val(); ttl <= 0 || ttl > 5*time.Second {
 		t.Errorf("it may be claimed for %v", ttl)
 	}
 	var mu sync.Mutex
@@ -567,13 +567,118 @@ func TestOneJobIsLetThrough(t *testing.T) {
 	if f.ok(err); !slices.Equal(slices.Sorted(slices.Values(held.For["q"])), []string{"pay", "ship"}) || held.Pending["q"] != 7 || held.Resting["q"] {
 		t.Errorf("held %+v", held)
 	}
-	f.rdb.Set(f.ctx, letKey("q"), "x", time.Minute)
+	f.rdb.HSet(f.ctx, probesKey("q"), "pay", "x", "ship", "x")
 	for _, name := range []string{"pay", "ship"} {
 		_, _, err := f.Shelve(f.ctx, "q", name)
 		f.ok(err)
 	}
-	if f.rdb.Exists(f.ctx, letKey("q")).Val() != 0 {
+	if f.rdb.Exists(f.ctx, probesKey("q")).Val() != 0 {
 		t.Error("a pass is left after the pause")
+	}
+}
+
+// TestEachProbeIsLetThrough: probes of several services do not take each other's place.
+func TestEachProbeIsLetThrough(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	parkedIn("a")(f)
+	inShip := inPay
+	inShip.Waiting.Name = "ship"
+	f.ok(f.Settle(f.ctx, f.running("b"), inShip))
+	holdFor("pay")(f, nil)
+	holdFor("ship")(f, nil)
+	for name, id := range map[string]string{"pay": "g", "ship": "h"} {
+		if sent, _, err := f.Drive(f.ctx, delivery.Lane{Queue: "q", Name: name, Kind: "kind.a"}, 1, delivery.Grant{Turn: 1, ID: id, Probe: true}, 1); err != nil || sent != 1 {
+			t.Fatalf("%d sent, %v", sent, err)
+		}
+	}
+	want := map[string]string{"a": "g:1", "b": "h:1"}
+	for range want {
+		batch, err := f.Claim(f.ctx, "q", "o", 5)
+		if f.ok(err); len(batch.Deliveries) != 1 {
+			t.Fatalf("claimed %+v", batch)
+		}
+		if d := batch.Deliveries[0]; d.Pass == nil || d.Pass.ID != want[d.Key] {
+			t.Errorf("%s with %+v, want %s", d.Key, d.Pass, want[d.Key])
+		}
+	}
+	f.enqueue("c")
+	if batch, err := f.Claim(f.ctx, "q", "o", 5); err != nil || !batch.Paused {
+		t.Errorf("another one: %+v, %v", batch, err)
+	}
+}
+
+// TestASuspectIsTheProbe: one that has to run by itself and was sent back to probe is the
+// probe: no other job begins with its pass.
+func TestASuspectIsTheProbe(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	parkedIn("a", "b")(f)
+	holdFor("pay")(f, nil)
+	f.enqueue("c")
+	f.rdb.HSet(f.ctx, taskKey("q", "a"), "p:row", 2)
+	f.driveN(1, delivery.Grant{Turn: 1, ID: "g", Probe: true}, 1)
+	for range 2 {
+		if batch, err := f.Claim(f.ctx, "q", "o", 5); err != nil || len(batch.Deliveries) != 0 {
+			t.Errorf("claimed %+v, %v", batch.Deliveries, err)
+		}
+	}
+	d, err := f.Isolate(f.ctx, "q", "o", false)
+	if f.ok(err); len(d.Deliveries) != 1 || d.Deliveries[0].Key != "a" || d.Deliveries[0].Pass == nil || d.Deliveries[0].Pass.ID != "g:1" {
+		t.Errorf("by itself: %+v", d)
+	}
+}
+
+// TestAHoldIsTakenBack: a queue that has got a kind that does not need the service goes on.
+func TestAHoldIsTakenBack(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.enqueue("k")
+	holdFor("pay")(f, nil)
+	holdFor("ship")(f, nil)
+	f.ok(f.UnholdQueue(f.ctx, "q", "pay", "a kind has come"))
+	if q, err := f.QueueInfo(f.ctx, "q"); err != nil || !q.Paused || len(q.Reasons) != 1 || q.Reasons["dependency:ship"] == "" {
+		t.Errorf("%+v, %v", q, err)
+	}
+	f.ok(f.UnholdQueue(f.ctx, "q", "ship", "a kind has come"))
+	if keys := f.claimed(5); !slices.Equal(keys, []string{"k"}) {
+		t.Errorf("claimed %v", keys)
+	}
+}
+
+// TestAnOperatorsPauseWithOtherTools: one that came while a dependency paused the queue
+// stays after that, and is shown.
+func TestAnOperatorsPauseWithOtherTools(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.enqueue("k")
+	holdFor("pay")(f, nil)
+	f.ok(f.inspector().UnpauseQueue("q"))
+	f.ok(f.inspector().PauseQueue("q"))
+	held, err := f.Held(f.ctx)
+	if f.ok(err); !held.Resting["q"] {
+		t.Errorf("%+v", held)
+	}
+	letThrough(f, nil)
+	if batch, err := f.Claim(f.ctx, "q", "o", 5); err != nil || !batch.Paused {
+		t.Errorf("%+v, %v", batch, err)
+	}
+	q, err := f.QueueInfo(f.ctx, "q")
+	if f.ok(err); q.Reasons["asynq"] == "" || q.Reasons["dependency:pay"] == "" {
+		t.Errorf("reasons %v", q.Reasons)
+	}
+	for over := false; !over; {
+		_, over, err = f.Shelve(f.ctx, "q", "pay")
+		f.ok(err)
+	}
+	if q, err := f.QueueInfo(f.ctx, "q"); err != nil || !q.Paused || len(q.Reasons) != 1 || q.Reasons["asynq"] == "" {
+		t.Errorf("after the service is back: %+v, %v", q, err)
+	}
+	if _, err := f.ResumeQueue(f.ctx, "q", why); err != nil {
+		t.Error(err)
+	}
+	if q, err := f.QueueInfo(f.ctx, "q"); err != nil || q.Paused {
+		t.Errorf("%+v, %v", q, err)
 	}
 }
 

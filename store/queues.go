@@ -34,21 +34,21 @@ func (s *Store) QueueInfo(ctx context.Context, queue string) (QueueInfo, error) 
 	scheduled, retry := pipe.ZCard(ctx, scheduledKey(queue)), pipe.ZCard(ctx, retryKey(queue))
 	parked, archived := pipe.ZCard(ctx, parkedKey(queue)), pipe.ZCard(ctx, archivedKey(queue))
 	ended, queued := pipe.ZCard(ctx, completedKey(queue)), pipe.ZCard(ctx, queuedKey(queue))
-	paused, holds := pipe.Exists(ctx, pausedKey(queue)), pipe.HGetAll(ctx, holdsKey(queue))
+	paused, holds := pipe.Get(ctx, pausedKey(queue)), pipe.HGetAll(ctx, holdsKey(queue))
 	processed, failed := pipe.Get(ctx, processedKey(queue)), pipe.Get(ctx, failedKey(queue))
 	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
 		return QueueInfo{}, fmt.Errorf("queue %s: %w", queue, unreachable(err))
 	}
 	info := QueueInfo{
-		Queue: queue, Paused: paused.Val() == 1, Pending: pending.Val() + queued.Val(), Running: running.Val(), Scheduled: scheduled.Val(),
+		Queue: queue, Paused: paused.Val() != "", Pending: pending.Val() + queued.Val(), Running: running.Val(), Scheduled: scheduled.Val(),
 		Retrying: max(retry.Val()-parked.Val()-queued.Val(), 0), Parked: parked.Val(), Quarantined: archived.Val(), Ended: ended.Val(),
 	}
 	info.Processed, _ = processed.Int64()
 	info.Failed, _ = failed.Int64()
 	if info.Paused {
 		info.Reasons = holds.Val()
-		if len(info.Reasons) == 0 {
-			info.Reasons = map[string]string{"asynq": "paused by asynq's own tools"}
+		if _, ours := info.Reasons["operator"]; foreign(paused.Val()) && !ours {
+			info.Reasons["asynq"] = "paused by asynq's own tools"
 		}
 	}
 	return info, nil

@@ -129,6 +129,16 @@ func hold(verb, reason string) func(f *fixture, _ any) any {
 	}
 }
 
+// foreignPause pauses the queue as asynq's tools do.
+func foreignPause(f *fixture) any { f.ok(f.inspector().PauseQueue("q")); return nil }
+
+// pausedAnew resumes the queue with asynq's tools and pauses it again.
+func pausedAnew(f *fixture, _ any) any {
+	f.ok(f.inspector().UnpauseQueue("q"))
+	f.ok(f.inspector().PauseQueue("q"))
+	return nil
+}
+
 func beat(again string) func(f *fixture, _ any) any {
 	return func(f *fixture, _ any) any {
 		code, err := f.runCode(f.ctx, "beat", []string{ownersKey}, "o", again)
@@ -267,6 +277,10 @@ func otherCases() []scriptCase {
 		{"hold 1 resume", after(nil, hold("pause", "operator")), hold("resume", "operator")},
 		{"hold 1 resume foreign", func(f *fixture) any { f.rdb.Set(f.ctx, pausedKey("q"), 1, 0); return nil }, hold("resume", "operator")},
 		{"hold 1 pause after foreign resume", after(nil, hold("pause", "operator"), func(f *fixture, _ any) any { return f.rdb.Del(f.ctx, pausedKey("q")) }), hold("pause", "operator")},
+		{"hold 1 a program's after a foreign pause", foreignPause, hold("pause", holdName("pay"))},
+		{"hold 3 a foreign pause stays", after(nil, hold("pause", holdName("pay")), pausedAnew), hold("resume", holdName("pay"))},
+		{"hold 3 a foreign pause is taken back", after(nil, hold("pause", holdName("pay")), pausedAnew), hold("resume", "operator")},
+		{"hold 2 a foreign pause is no program's", foreignPause, hold("resume", holdName("pay"))},
 		{"hold 2 pause", after(nil, hold("pause", "operator")), hold("pause", "operator")},
 		{"hold 2 resume", nil, hold("resume", "operator")},
 		{"hold 3", after(nil, hold("pause", "operator"), hold("pause", "payments")), hold("resume", "operator")},

@@ -94,12 +94,16 @@ func ParsePass(text string) *Pass {
 // Ask is a question whether something may begin now.
 type Ask struct {
 	Name string
-	Pass string // the ID of a valid pass; [SentBack]: it has one for another name; empty: none
+	Pass string // the ID of a valid pass; [SentBack], [Probing]: it has one for another name; empty: none
 }
 
 // SentBack says that what asks was sent back with a pass for another name: those who
 // wait need not go first.
 const SentBack = "-"
+
+// Probing says that what asks is to find out whether a service is back: no rate refuses
+// it, because those who wait for one would keep it from finding out.
+const Probing = "!"
 
 // Held says which queues are paused for dependencies.
 type Held struct {

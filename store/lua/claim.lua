@@ -7,15 +7,15 @@
 -- KEYS[12] asynq:{q}:retry           KEYS[13] perdure:{q}:suspects     KEYS[14] perdure:{q}:groups
 -- KEYS[15] asynq:{q}:archived        KEYS[16] perdure:{q}:tenants      KEYS[17] perdure:{q}:turns
 -- KEYS[18] perdure:{q}:turn: (the prefix: which tenants are met is only known here)   KEYS[19] perdure:{q}:queued
--- KEYS[20] perdure:{q}:holds          KEYS[21] perdure:{q}:let
+-- KEYS[20] perdure:{q}:holds          KEYS[21] perdure:{q}:probes
 -- ARGV[1] owner   ARGV[2] the owner's sequence number of this call   ARGV[3] most jobs to take; 0: none, a long queue that
 -- tenants share is sorted   ARGV[4] lease in seconds   ARGV[5] how much of a shared queue is looked at, in jobs
 -- Returns {now in ms, status, dropped, suspects, job, job, …}: status 'ok', 'empty' (took fewer than asked, or has sorted
 -- all), 'paused' or 'fenced' (the owner was declared dead; nothing was taken). dropped counts entries that stood for no claimable
 -- job; suspects counts jobs that were parked to be run by `isolate`: two workers have died while they ran and no step was
 -- recorded between, or a process that ran nothing else has. A job is {key, token, pending since (ns) or '', field, value, …}: its hash as it now is.
--- A queue that is paused for nothing but dependencies lets one job through when there is a pass for it at KEYS[21]: it finds out
--- whether one of them is back.
+-- A queue that is paused for nothing but dependencies lets one job through for each pass at KEYS[21]: it finds out whether one of
+-- them is back.
 -- A reply that is lost leaves jobs owned and unknown: the owner finds them by `holdings` and hands them back.
 local now, now_ms = clock()
 
@@ -36,6 +36,19 @@ local function waited(task, key, msg, tenant)
   return msg
 end
 
+-- probe returns the pass of a probe that is to be claimed.
+local function probe()
+  for _, pass in ipairs(redis.call('HVALS', KEYS[21])) do
+    if probes(pass, now_ms) then return pass end
+  end
+end
+
+-- claimed notes that a probe is.
+local function claimed(pass)
+  local name = string.match(pass, '%S+$')
+  if redis.call('HGET', KEYS[21], name) == pass then redis.call('HDEL', KEYS[21], name) end
+end
+
 -- standing returns the pass of one that is let through, with its place in the line: where it stood, or since it is pending.
 local function standing(let, had, pending_ns)
   local since = string.match(had or '', '^%d+') or string.match(pending_ns or '', '^(%d+)%d%d%d%d%d%d$')
@@ -46,7 +59,7 @@ if redis.call('HEXISTS', KEYS[7], '!fenced') == 1 then return {now_ms, 'fenced',
 
 local pass
 if redis.call('EXISTS', KEYS[2]) == 1 then
-  pass = not rests(KEYS[2], KEYS[20]) and redis.call('GET', KEYS[21])
+  pass = not rests(KEYS[2], KEYS[20]) and probe()
   if not pass then return {now_ms, 'paused', 0, 0} end
 end
 
@@ -247,6 +260,10 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
       if had[5] then redis.call('ZREM', KEYS[19], key) end
       suspected(task, key, had[1], KEYS[12], KEYS[8], KEYS[13], now_ms, now_ms)
       parked = parked + 1
+      if probes(had[14], now_ms) then -- it is the probe, by itself
+        claimed(had[14])
+        if pass then most = taken end
+      end
     else
       redis.call('RPOPLPUSH', KEYS[1], KEYS[3])
       number = (number or redis.call('INCRBY', KEYS[6], i) - i) + 1
@@ -278,7 +295,7 @@ while taken < most and dropped + parked + kept < 100 and reply[2] == 'ok' do
         job[#job + 1] = passed
         redis.call('HSET', task, 'p:pass', place(passed)) -- it is for this execution
       end
-      if pass and not own or own and redis.call('GET', KEYS[21]) == own then redis.call('DEL', KEYS[21]) end
+      if own or pass then claimed(own or pass) end
       table.insert(job, 1, had[8] or '')
       table.insert(job, 1, token)
       table.insert(job, 1, key)

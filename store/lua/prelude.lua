@@ -311,10 +311,17 @@ local function revived(task, key, msg, from, pending, archived, dead, groups)
   redis.call('LPUSH', pending, key)
 end
 
+-- foreign reports whether asynq's own tools have paused a queue, by what its paused key says: ours say so.
+local function foreign(by)
+  return by and string.sub(by, 1, 8) ~= 'perdure '
+end
+
 -- rests reports whether a queue is paused by anything but dependencies: those let one job through to find out whether they
 -- are back.
 local function rests(paused, holds)
-  if redis.call('EXISTS', paused) == 0 then return false end
+  local by = redis.call('GET', paused)
+  if not by then return false end
+  if foreign(by) then return true end
   local reasons = redis.call('HKEYS', holds)
   for _, reason in ipairs(reasons) do
     if string.sub(reason, 1, 11) ~= 'dependency:' then return true end

@@ -3,7 +3,7 @@
 -- KEYS[1] asynq:{q}:pending   KEYS[2] asynq:{q}:paused   KEYS[3] perdure:{q}:holds   KEYS[4] asynq:{q}:retry
 -- KEYS[5] perdure:{q}:parked  KEYS[6] perdure:{q}:lanes  KEYS[7] asynq:{q}:t: (the prefix: who waits is only known here)
 -- KEYS[8] perdure:{q}:lane: (the prefix: of which kinds they are is only known here)   KEYS[9] perdure:{q}:events
--- KEYS[10] perdure:{q}:let
+-- KEYS[10] perdure:{q}:probes
 -- ARGV[1] name   ARGV[2] name of the queue's reason   ARGV[3] most jobs to move   ARGV[4] after how many ms they look for themselves
 -- ARGV[5] what asynq's tools show
 -- Returns {moved, over}: over is 1 when the pause for this has ended, or there was none.
@@ -47,8 +47,8 @@ while left and moved < most and looked < 2000 do
 end
 if left and moved > 0 then return {moved, 0} end
 redis.call('HDEL', KEYS[3], ARGV[2])
-redis.call('DEL', KEYS[10])
-local others = redis.call('HLEN', KEYS[3]) > 0
+redis.call('HDEL', KEYS[10], ARGV[1])
+local others = redis.call('HLEN', KEYS[3]) > 0 or foreign(redis.call('GET', KEYS[2]))
 if not others then redis.call('DEL', KEYS[2]) end
 decision(KEYS[9], 'resume queue', '', 'perdure', ARGV[1] .. ' is back, or recovers', 'paused', others and 'paused' or 'open')
 return {moved, 1}
