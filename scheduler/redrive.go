@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -49,12 +50,11 @@ type redriver struct {
 	held   delivery.Held
 	looked time.Time // at the queues
 	lanes  []delivery.Lane
-	listed time.Time      // the lanes
-	turns  map[string]int // by name: which lane or queue is next
+	listed time.Time // the lanes
 }
 
 func (s *Scheduler) redrive(ctx context.Context) {
-	r := &redriver{s: s, turns: map[string]int{}}
+	r := &redriver{s: s}
 	for ctx.Err() == nil {
 		again, err := r.look(ctx)
 		s.complain(ctx, "cannot send jobs back that wait for a dependency", err)
@@ -155,8 +155,8 @@ func (r *redriver) serves(lane *delivery.Lane) bool {
 	return r.board[lane.Name].State == jobs.DependencyOpen || !slices.ContainsFunc(r.held.For[lane.Queue], other)
 }
 
-// send sends back what may go of those who wait for a name: lanes take turns, so that no
-// kind has to wait for another, and within one the longest waiting goes first.
+// send sends back what may go of those who wait for a name: lanes share it, so that no kind
+// has to wait for another, and within one the longest waiting goes first.
 func (r *redriver) send(ctx context.Context, name string) (jobs.DependencyState, error) {
 	lanes := r.waiting(name)
 	var waiting int64
@@ -171,6 +171,11 @@ func (r *redriver) send(ctx context.Context, name string) (jobs.DependencyState,
 	if err != nil || g.Jobs == 0 {
 		return g.State, err
 	}
+	if s, known := r.board[name]; known && s.State != g.State { // it is newer
+		s.State = g.State
+		r.board[name] = s
+		lanes = r.waiting(name)
+	}
 	if g.State != jobs.DependencyOpen {
 		released, err := r.release(ctx, name)
 		if err == nil && released { // those who came meanwhile wait now, too
@@ -181,8 +186,7 @@ func (r *redriver) send(ctx context.Context, name string) (jobs.DependencyState,
 			return g.State, err
 		}
 	}
-	sent, err := r.drive(ctx, lanes, g, r.turns[name])
-	r.turns[name]++
+	sent, err := r.drive(ctx, lanes, g)
 	r.s.redriven.Add(float64(sent))
 	if g.Probe && err == nil {
 		r.s.log.Info("a job probes a dependency", "dependency", name, "parked", sent > 0)
@@ -191,10 +195,12 @@ func (r *redriver) send(ctx context.Context, name string) (jobs.DependencyState,
 	return g.State, err
 }
 
-// drive sends back as many as were granted. What has moved on takes nobody's place.
-func (r *redriver) drive(ctx context.Context, lanes []*delivery.Lane, g delivery.Grant, turn int) (sent int, err error) {
+// drive sends back as many as were granted, which lane is first by chance: a turn that goes
+// round could keep step with others'. What has moved on takes nobody's place.
+func (r *redriver) drive(ctx context.Context, lanes []*delivery.Lane, g delivery.Grant) (sent int, err error) {
+	first := rand.N(max(len(lanes), 1))
 	for sent < g.Jobs {
-		all := shares(lanes, g.Jobs-sent, turn)
+		all := shares(lanes, g.Jobs-sent, first)
 		if len(all) == 0 {
 			return sent, nil
 		}
@@ -239,7 +245,7 @@ func (r *redriver) release(ctx context.Context, name string) (released bool, err
 }
 
 // heldFor returns a queue with pending jobs that is paused for a name and nothing but
-// dependencies, or "". They take turns: one may have no workers.
+// dependencies, or "": any of them, as one may have no workers.
 func (r *redriver) heldFor(name string) string {
 	var queues []string
 	for _, queue := range slices.Sorted(maps.Keys(r.held.For)) {
@@ -250,7 +256,7 @@ func (r *redriver) heldFor(name string) string {
 	if len(queues) == 0 {
 		return ""
 	}
-	return queues[r.turns[name]%len(queues)]
+	return queues[rand.N(len(queues))]
 }
 
 type share struct {
@@ -259,11 +265,11 @@ type share struct {
 }
 
 // shares divides n among lanes: equally, what one does not need to the others, and what
-// cannot be divided to those whose turn it is.
-func shares(lanes []*delivery.Lane, n, turn int) []share {
+// cannot be divided from a first one on.
+func shares(lanes []*delivery.Lane, n, first int) []share {
 	all := make([]share, len(lanes))
 	for i := range lanes {
-		all[i].lane = lanes[(i+turn)%len(lanes)]
+		all[i].lane = lanes[(i+first)%len(lanes)]
 	}
 	for more := true; n > 0 && more; {
 		more = false
