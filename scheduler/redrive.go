@@ -145,6 +145,17 @@ func (r *redriver) waiting(name string) (lanes []*delivery.Lane) {
 	return lanes
 }
 
+// behind returns the lanes of other names in queues that are paused for a name: their jobs
+// wait for it as well, and one of them may have to find out whether it is back.
+func (r *redriver) behind(name string) (lanes []*delivery.Lane) {
+	for i := range r.lanes {
+		if lane := &r.lanes[i]; slices.Contains(r.held.For[lane.Queue], name) && !r.held.Resting[lane.Queue] {
+			lanes = append(lanes, lane)
+		}
+	}
+	return lanes
+}
+
 // serves reports whether somebody claims what is sent to a lane's queue. While that is paused
 // for dependencies nothing is claimed but probes of what is open.
 func (r *redriver) serves(lane *delivery.Lane) bool {
@@ -158,12 +169,14 @@ func (r *redriver) serves(lane *delivery.Lane) bool {
 // send sends back what may go of those who wait for a name: lanes share it, so that no kind
 // has to wait for another, and within one the longest waiting goes first.
 func (r *redriver) send(ctx context.Context, name string) (jobs.DependencyState, error) {
-	lanes := r.waiting(name)
+	lanes, queue := r.waiting(name), r.heldFor(name)
+	if len(lanes) == 0 && queue == "" {
+		lanes = r.behind(name)
+	}
 	var waiting int64
 	for _, lane := range lanes {
 		waiting += lane.Jobs
 	}
-	queue := r.heldFor(name)
 	if queue != "" {
 		waiting += r.held.Pending[queue]
 	}

@@ -110,6 +110,7 @@ func TestOneGrantIsOneProbe(t *testing.T) {
 		"waits, and no queue is held for pay": {[]delivery.Lane{in("free")}, nil, "free"},
 		"the first queue that is held rests":  {nil, []string{"a resting one", "held"}, "held"},
 		"waits in one that rests":             {[]delivery.Lane{in("a resting one")}, []string{"held"}, "held"},
+		"waits for a limit, and pay too":      {[]delivery.Lane{{Queue: "held", Name: "kind/k", Kind: "k", Jobs: 1}}, []string{"held"}, "held"},
 		"has moved on, another one waits":     {[]delivery.Lane{in("moved"), in("free")}, nil, "free"},
 		"has moved on, and there is no other": {[]delivery.Lane{in("moved")}, nil, ""},
 	} {
@@ -119,6 +120,9 @@ func TestOneGrantIsOneProbe(t *testing.T) {
 					resting: map[string]bool{"a resting one": true}, moved: map[string]bool{"moved": true}}
 				for _, queue := range c.held {
 					o.held[queue], o.pending[queue] = []string{"pay"}, 1
+					if len(c.lanes) > 0 && c.lanes[0].Name != "pay" {
+						o.pending[queue] = 0
+					}
 				}
 				s, err := scheduler.New(o, scheduler.Options{})
 				if err != nil {

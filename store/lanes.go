@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -74,13 +75,13 @@ func (s *Store) Grant(ctx context.Context, name string, waiting int64, checker b
 	turn, _ := parts[1].(int64)
 	n, _ := parts[2].(int64)
 	probe := text(parts[3])
-	g := delivery.Grant{State: jobs.DependencyState(text(parts[0])), Turn: turn, Jobs: int(n), ID: id, Asked: asked, Probe: probe != "", Health: probe == "health"}
+	g := delivery.Grant{Name: name, State: jobs.DependencyState(text(parts[0])), Turn: turn, Jobs: int(n), ID: id, Asked: asked, Probe: probe != "", Health: probe == "health"}
 	g.Rate, _ = strconv.ParseFloat(text(parts[4]), 64)
 	return g, nil
 }
 
 // Drive sends up to n jobs of a lane back to their queue, with what was granted from
-// number first on. left is how many entries the lane has. A call whose outcome is
+// number first on, which need not be of the lane's own name. left is how many entries the lane has. A call whose outcome is
 // unknown may be made again within ten seconds: what it has sent is sent once.
 func (s *Store) Drive(ctx context.Context, lane delivery.Lane, n int, g delivery.Grant, first int) (sent int, left int64, err error) {
 	for n = min(n, maxBatch); ; {
@@ -101,7 +102,7 @@ func (s *Store) drive(ctx context.Context, lane delivery.Lane, n int, g delivery
 		laneKey(lane.Queue, member), lanesKey(lane.Queue), retryKey(lane.Queue), parkedKey(lane.Queue), pendingKey(lane.Queue), taskKey(lane.Queue, ""),
 		droveKey(lane.Queue, g.ID, first), probesKey(lane.Queue),
 	}
-	reply, err := s.run(ctx, "drive", keys, n, lane.Name, member, passSort(g)+" "+strconv.FormatInt(g.Turn, 10)+" ", g.ID, first, age(g).Milliseconds())
+	reply, err := s.run(ctx, "drive", keys, n, cmp.Or(g.Name, lane.Name), member, passSort(g)+" "+strconv.FormatInt(g.Turn, 10)+" ", g.ID, first, age(g).Milliseconds())
 	if err != nil {
 		return 0, 0, err
 	}

@@ -44,6 +44,18 @@ func TestProbesAreMade(t *testing.T) {
 				enqueue(t, o.b, note.New(fmt.Sprint("note", i), order{}, jobs.Tenant("acme")))
 			}
 		}},
+		"all wait for a rate": {needs(), func(t *testing.T, o *outageOf) {
+			limited(t, o.b, "tenant/acme", jobs.Limit{Rate: 0.001})
+			o.b.run(t, worker.Options{Handlers: []jobs.Handler{o.handler()}})
+			o.pay.answer(nil)
+			fill(t, o.b.store, o.kind, 6, jobs.Tenant("acme"))
+			eventually(t, "one has begun, and all others wait", func() bool {
+				d, err := o.b.store.Dependency(t.Context(), "tenant/acme")
+				return err == nil && d.Waiting == 5
+			})
+			o.pay.answer(errRefused)
+			opened(t, o.b.store, "pay")
+		}},
 		"another queue rests": {needs(jobs.Queue("qb")), func(t *testing.T, o *outageOf) {
 			resting := jobs.Define[order, string]("order.rest", jobs.Needs("pay"), jobs.Queue("qa"))
 			opened(t, o.b.store, "pay")

@@ -129,6 +129,7 @@ type Lane struct {
 
 // Grant is how many of those who wait may begin.
 type Grant struct {
+	Name   string // of the dependency or limit
 	State  jobs.DependencyState
 	Turn   int64
 	Jobs   int

@@ -2,7 +2,7 @@
 -- KEYS[1] perdure:{q}:lane:<name> <kind>   KEYS[2] perdure:{q}:lanes   KEYS[3] asynq:{q}:retry   KEYS[4] perdure:{q}:parked
 -- KEYS[5] asynq:{q}:pending                KEYS[6] asynq:{q}:t: (the prefix: who is next is only known here)
 -- KEYS[7] perdure:{q}:drove:<id of what was granted>:<number of the first>   KEYS[8] perdure:{q}:probes
--- ARGV[1] most jobs to send   ARGV[2] name   ARGV[3] '<name> <kind>'
+-- ARGV[1] most jobs to send   ARGV[2] name of what was granted   ARGV[3] '<name> <kind>', the lane
 -- ARGV[4] how a pass begins: '<pass or probe> <turn> '   ARGV[5] id of what was granted   ARGV[6] number of the first
 -- ARGV[7] how long ago it was granted, ms: a pass is worth something for a while from then
 -- Returns {sent, left}: left is how many entries the lane has. Sent twice, the jobs that it has sent are sent once.
