@@ -24,6 +24,7 @@ type cronMachine struct {
 	rev     int64
 	last    time.Time
 	open    *delivery.OpenTick
+	run     string // of the last tick that was closed
 	paused  bool
 	minute  bool // its timing: each minute, else each hour
 	counted [2]int64
@@ -104,7 +105,7 @@ func (m *cronMachine) remove(t *rapid.T) {
 		return
 	}
 	want(t, "remove", err, nil)
-	m.there, m.rev, m.last, m.open, m.paused, m.counted, m.trigger = false, 0, time.Time{}, nil, false, [2]int64{}, time.Time{}
+	m.there, m.rev, m.last, m.open, m.run, m.paused, m.counted, m.trigger = false, 0, time.Time{}, nil, "", false, [2]int64{}, time.Time{}
 }
 
 func (m *cronMachine) rest(t *rapid.T) {
@@ -142,11 +143,11 @@ func (m *cronMachine) decide(t *rapid.T) {
 	s := m.before[rapid.IntRange(max(0, len(m.before)-4), len(m.before)-1).Draw(t, "known")]
 	next := s.Last.Truncate(time.Minute).Add(time.Minute)
 	fires := rapid.Bool().Draw(t, "fires")
-	d := delivery.TickDecision{Name: "s", Revision: s.Revision, Last: s.Last, Until: next, Due: next, Now: m.now, From: next, Count: 1, Reason: "overlap"}
+	d := delivery.TickDecision{Name: "s", Revision: s.Revision, Last: s.Last, Run: s.Run, Until: next, Due: next, Now: m.now, From: next, Count: 1, Reason: "overlap"}
 	if fires {
 		d.Open = &delivery.OpenTick{At: next, Queue: "q"}
 	}
-	fit := s.Revision == m.rev && s.Last.Equal(m.last) && m.open == nil && (!fires || !m.paused)
+	fit := s.Revision == m.rev && s.Last.Equal(m.last) && placeText(s.Run) == m.run && m.open == nil && (!fires || !m.paused)
 	var answer delivery.TickAnswer
 	err := m.through(t, "tick", func() (err error) { answer, err = m.f.DecideTick(m.f.ctx, d); return err })
 	want(t, "decide", err, nil)
@@ -227,9 +228,13 @@ func (m *cronMachine) close(t *rapid.T) {
 	}
 	tick := rapid.SampledFrom(some).Draw(t, "tick")
 	expected := m.open != nil && m.open.Text == tick.Text
+	run := &delivery.JobPlace{Queue: "q", Key: delivery.TickKey("s", tick.At)}
+	if tick.Trigger {
+		run = &delivery.JobPlace{Queue: "q", Plan: delivery.PlanID("s", tick.At)}
+	}
 	var closed bool
 	err := m.through(t, "ticked", func() (err error) {
-		closed, err = m.f.CloseTick(m.f.ctx, delivery.TickEnd{Name: "s", Tick: tick, Run: &delivery.JobPlace{Queue: "q", Key: "k"}})
+		closed, err = m.f.CloseTick(m.f.ctx, delivery.TickEnd{Name: "s", Tick: tick, Run: run})
 		return err
 	})
 	want(t, "close", err, nil)
@@ -237,7 +242,7 @@ func (m *cronMachine) close(t *rapid.T) {
 		t.Fatalf("closed %v: %+v, open %+v", closed, tick, m.open)
 	}
 	if closed {
-		m.ended, m.open = append(m.ended, tick), nil
+		m.ended, m.open, m.run = append(m.ended, tick), nil, placeText(run)
 		m.counted[0]++
 	}
 }
@@ -254,7 +259,7 @@ func (m *cronMachine) check(t *rapid.T) {
 	}
 	s := all[0]
 	open := m.open == nil && s.Open == nil || m.open != nil && s.Open != nil && s.Open.At.Equal(m.open.At)
-	if s.Revision != m.rev || !s.Last.Equal(m.last) || !open || (s.Paused != nil) != m.paused || s.Origin != m.origin || [2]int64{s.Fired, s.Left} != m.counted {
+	if s.Revision != m.rev || !s.Last.Equal(m.last) || !open || placeText(s.Run) != m.run || (s.Paused != nil) != m.paused || s.Origin != m.origin || [2]int64{s.Fired, s.Left} != m.counted {
 		t.Fatalf("%+v\nopen %+v, model %+v", s, s.Open, m)
 	}
 	for tick, n := range m.jobs {

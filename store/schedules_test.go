@@ -54,12 +54,16 @@ func rest(verb string) func(f *fixture, _ any) any {
 	}
 }
 
-// decideTick decides the tick after noon, of the timetable's first revision.
+// decideTick decides the tick after noon, as one that knows of no run yet.
 func decideTick(nonce string, revision int, last time.Time, open string, due time.Time) func(f *fixture, _ any) any {
+	return decideTickAfter("", nonce, revision, last, open, due)
+}
+
+func decideTickAfter(run, nonce string, revision int, last time.Time, open string, due time.Time) func(f *fixture, _ any) any {
 	return func(f *fixture, _ any) any {
 		at := noon.Add(time.Minute)
 		code, err := f.runCode(f.ctx, "tick", []string{scheduleKey("s"), scheduleTicksKey("s")}, nonce, revision, last.UnixMilli(), at.UnixMilli(), open,
-			due.UnixMilli(), at.UnixMilli(), at.UnixMilli(), 1, "overlap", keptTicks)
+			due.UnixMilli(), at.UnixMilli(), at.UnixMilli(), 1, "overlap", keptTicks, run)
 		f.ok(err)
 		return code
 	}
@@ -141,6 +145,7 @@ func scheduleCases() []scriptCase {
 		{"tick -4", after(api, fires), decideTick("m", 1, noon.Add(time.Minute), "more", noon)},
 		{"tick -5", after(api), decideTick("n", 1, noon, "open", noon.Add(time.Hour))},
 		{"tick -6", after(api), decideTick("n", 1, noon.Add(-time.Minute), "open", noon)},
+		{"tick -6 a run has begun", after(api, trigger("open", noon), ticked("m", "open", "k", "triggered")), fires},
 		{"trigger 1", after(api), trigger("open", noon)},
 		{"trigger -1", nil, trigger("open", noon)},
 		{"trigger -4", after(api, fires), trigger("other", noon)},
@@ -149,7 +154,7 @@ func scheduleCases() []scriptCase {
 		{"ticked 1 skipped", after(api, fires), ticked("n", "open", "k", "skipped")},
 		{"ticked 1 sent twice", after(api, fires, ticked("n", "open", "k", "fired")), ticked("n", "open", "k", "fired")},
 		{"ticked 1 with a plan", after(api, fires), ticked("n", "open", "plan p1", "fired")},
-		{"ticked 1 without a run", after(api, fires, ticked("m", "open", "j", "fired"), decideTick("o", 1, noon.Add(time.Minute), "open", noon)), ticked("n", "open", "", "fired")},
+		{"ticked 1 without a run", after(api, fires, ticked("m", "open", "j", "fired"), decideTickAfter("q j", "o", 1, noon.Add(time.Minute), "open", noon)), ticked("n", "open", "", "fired")},
 		{"ticked -1", after(api, fires, ticked("n", "open", "k", "fired")), ticked("m", "open", "k", "fired")},
 		{"ticked -1 no schedule", nil, ticked("n", "open", "k", "fired")},
 		{"fire 1", nil, fireTick("k", noon)},

@@ -25,7 +25,7 @@ func (s *Store) DecideTick(ctx context.Context, d delivery.TickDecision) (delive
 	keys, nonce := []string{scheduleKey(d.Name), scheduleTicksKey(d.Name)}, rand.Text()
 	code, err := surely(ctx, func() (int64, error) {
 		return s.runCode(ctx, "tick", keys, nonce, d.Revision, d.Last.UnixMilli(), d.Until.UnixMilli(), open, d.Due.UnixMilli(), msOrNone(d.Now),
-			msOrNone(d.From), d.Count, d.Reason, keptTicks)
+			msOrNone(d.From), d.Count, d.Reason, keptTicks, placeText(d.Run))
 	})
 	switch {
 	case err != nil:
@@ -84,13 +84,7 @@ func (s *Store) CloseTick(ctx context.Context, e delivery.TickEnd) (bool, error)
 			why += "; " + e.Note
 		}
 	}
-	var queue, run string
-	if e.Run != nil {
-		queue, run = e.Run.Queue, e.Run.Key
-		if e.Run.Plan != "" {
-			run = planMark + e.Run.Plan
-		}
-	}
+	queue, run, _ := strings.Cut(placeText(e.Run), " ")
 	keys, nonce := []string{scheduleKey(e.Name), scheduleTicksKey(e.Name)}, rand.Text()
 	code, err := surely(ctx, func() (int64, error) {
 		return s.runCode(ctx, "ticked", keys, nonce, e.Tick.Text, what, e.Tick.At.UnixMilli(), queue, run, why, e.Late.Milliseconds(), keptTicks)
@@ -103,6 +97,17 @@ func (s *Store) CloseTick(ctx context.Context, e delivery.TickEnd) (bool, error)
 
 // planMark tells the ID of a plan from the key of a job, which has no blanks.
 const planMark = "plan "
+
+// placeText is the text that readPlace reads; empty: there is none.
+func placeText(p *delivery.JobPlace) string {
+	switch {
+	case p == nil:
+		return ""
+	case p.Plan != "":
+		return p.Queue + " " + planMark + p.Plan
+	}
+	return p.Queue + " " + p.Key
+}
 
 // readPlace reads '<queue> <key>' or '<queue> plan <id>'; nil when there is none.
 func readPlace(text string) *delivery.JobPlace {

@@ -68,6 +68,7 @@ type TickDecision struct {
 	Name     string
 	Revision int64
 	Last     time.Time // as it was when this was decided
+	Run      *JobPlace // likewise
 	Until    time.Time // this tick and those before it are decided
 	Open     *OpenTick // it fires; else these are skipped
 	From     time.Time // skipped: the first of them
@@ -83,7 +84,7 @@ type TickAnswer int
 // The answers. Whoever gets another one than TickDecided reads the schedule again.
 const (
 	TickDecided TickAnswer = iota
-	TickPassed             // others have decided, or the schedule was changed, paused or removed
+	TickPassed             // others have decided, a run has begun, or the schedule was changed, paused or removed
 	TickEarly              // it is not due yet
 )
 

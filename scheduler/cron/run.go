@@ -287,7 +287,7 @@ func (r *Runner) step(ctx context.Context, e *entry) (wait time.Duration, err er
 		return max(at.Sub(r.now), time.Millisecond), nil
 	}
 	d := delivery.TickDecision{
-		Name: e.Name, Revision: e.Revision, Last: e.Last, Until: next.at, From: next.from, Count: next.count, Reason: next.reason, Due: next.due, Now: r.driven(),
+		Name: e.Name, Revision: e.Revision, Last: e.Last, Run: e.Run, Until: next.at, From: next.from, Count: next.count, Reason: next.reason, Due: next.due, Now: r.driven(),
 	}
 	if next.fire {
 		if hold, err := r.judge(ctx, e, &d); hold > 0 || err != nil {
