@@ -31,7 +31,7 @@ import (
 //	resumed   when it was resumed last, ms
 //	fired     ticks that fired
 //	skipped   ticks that were skipped
-const keptTicks = 1000 // on record of one schedule
+const keptTicks = delivery.KeptTicks
 
 // keptSeries is how many series of ticks a queue remembers the last instant of: more
 // than there can be schedules, because those that were removed count too.

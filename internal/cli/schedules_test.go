@@ -93,7 +93,7 @@ func TestCron(t *testing.T) {
 	on(4, "under way", "trigger", "again", "--reason", "now")
 	on(0, "active", "resume", "nightly", "--reason", "back")
 	day := []string{"backfill", "nightly", "--from", "2026-01-01T00:00:00Z", "--until", "2026-01-03T00:00:00Z"}
-	on(0, "nightly@2026-01-01T01:30:00Z|2 of 2 ticks would be enqueued", append(day, "--dry-run")...)
+	on(0, "nightly@2026-01-01T01:30:00Z|2 of 2 ticks would be enqueued", append(day, "--dry-run", "--forgotten")...)
 	on(2, "reason", day...)
 	on(0, "2 of 2 ticks enqueued", append(day, "--reason", "it was down")...)
 	on(0, "0 of 2 ticks enqueued|pending", append(day, "--reason", "it was down")...)

@@ -18,6 +18,10 @@ const (
 // it last.
 const Lapse = 2 * time.Minute
 
+// KeptTicks is how many ticks, or runs of skipped ones, are kept on record of one
+// schedule.
+const KeptTicks = 1000
+
 // Scheduled is a schedule as it stands.
 type Scheduled struct {
 	jobs.Timetable
