@@ -138,6 +138,9 @@ func (s *service) backfillSchedule(w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		return err
 	}
+	if in.From.IsZero() || in.Until.IsZero() {
+		return &jobs.InvalidError{Field: "from and until", Value: "", Bound: "given, each " + instant}
+	}
 	ticks, err := s.schedules.Backfill(r.Context(), r.PathValue("name"), in, by)
 	if err != nil {
 		return err

@@ -98,6 +98,12 @@ func TestSchedulesRefuse(t *testing.T) {
 			t.Errorf("%.100s: %d %s", body, got.Code, got.text)
 		}
 	}
+	for _, body := range []string{`{"reason":"r"}`, `{"dry_run":true,"from":"2026-01-01T00:00:00Z"}`, `{"reason":"r","until":"2026-01-01T00:00:00Z"}`} {
+		got := call(h, "POST", "/api/v1/schedules/s/backfill", body)
+		if p := got.problem(t); got.Code != 400 || p.Field != "from and until" {
+			t.Errorf("%s: %d %s", body, got.Code, got.text)
+		}
+	}
 	for _, path := range []string{"/none/pause", "/none/resume", "/none/trigger", "/none/remove"} {
 		if got := call(h, "POST", "/api/v1/schedules"+path, `{"reason":"r"}`); got.Code != 404 {
 			t.Errorf("%s: %d %s", path, got.Code, got.text)
