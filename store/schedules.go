@@ -177,7 +177,8 @@ func (s *Store) ScheduleChanges(ctx context.Context) (int64, time.Time, error) {
 	return n, now.Val().UTC(), nil
 }
 
-// Schedules returns all schedules, by name.
+// Schedules returns all schedules, by name. Of one that cannot be read nothing else is
+// known.
 func (s *Store) Schedules(ctx context.Context) ([]delivery.Scheduled, error) {
 	names, err := s.rdb.SMembers(ctx, schedulesKey).Result()
 	if err != nil {
@@ -201,6 +202,9 @@ func (s *Store) Schedule(ctx context.Context, name string) (delivery.Scheduled, 
 	if err == nil && len(some) == 0 {
 		err = errNoSchedule(name)
 	}
+	if err == nil && some[0].Unreadable != "" {
+		err = fmt.Errorf("%s: what is stored cannot be read: %s; remove it and add it again", name, some[0].Unreadable)
+	}
 	if err != nil {
 		return delivery.Scheduled{}, fmt.Errorf("read schedule: %w", err)
 	}
@@ -214,18 +218,21 @@ func (s *Store) readSchedules(ctx context.Context, names []string) ([]delivery.S
 	for i, name := range names {
 		hashes[i], declared[i] = pipe.HGetAll(ctx, scheduleKey(name)), pipe.ZScore(ctx, scheduleDeclaredKey, name)
 	}
-	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
+	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return nil, unreachable(err)
 	}
 	var all []delivery.Scheduled
 	for i := range names {
-		h := hash(hashes[i].Val())
-		if h["def"] == "" {
+		h, err := hash(hashes[i].Val()), hashes[i].Err()
+		if err == nil && h["def"] == "" {
 			continue
 		}
-		one, err := h.scheduled()
+		var one delivery.Scheduled
+		if err == nil {
+			one, err = h.scheduled(names[i])
+		}
 		if err != nil {
-			return nil, fmt.Errorf("schedule %s: its stored definition cannot be read: %w", names[i], err)
+			one = delivery.Scheduled{Timetable: jobs.Timetable{Name: names[i]}, Origin: h["origin"], Unreadable: err.Error()}
 		}
 		if ms := declared[i].Val(); ms > 0 {
 			one.Declared = time.UnixMilli(int64(ms)).UTC()
@@ -236,9 +243,12 @@ func (s *Store) readSchedules(ctx context.Context, names []string) ([]delivery.S
 }
 
 // scheduled reads a schedule's hash.
-func (h hash) scheduled() (one delivery.Scheduled, err error) {
+func (h hash) scheduled(name string) (one delivery.Scheduled, err error) {
 	if err := json.Unmarshal([]byte(h["def"]), &one.Timetable); err != nil {
 		return one, err
+	}
+	if one.Name != name {
+		return one, fmt.Errorf("it is that of %q", one.Name)
 	}
 	one.Origin, one.Revision, one.Last, one.Resumed = h["origin"], int64(h.int("rev")), h.ms("last"), h.ms("resumed")
 	one.Fired, one.Left = int64(h.int("fired")), int64(h.int("skipped"))

@@ -35,6 +35,8 @@ type Scheduled struct {
 	Declared time.Time      `json:"declared_at,omitzero"` // by a process, last
 	Fired    int64          `json:"fired"`
 	Left     int64          `json:"skipped_total"` // ticks that were skipped
+
+	Unreadable string `json:"unreadable,omitempty"` // why; then nothing but the name is known
 }
 
 // Rests reports whether a schedule of code or file is not declared any more.

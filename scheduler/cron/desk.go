@@ -97,7 +97,7 @@ func view(s delivery.Scheduled, now time.Time, next int) View {
 		v.State = "resting"
 	}
 	times, err := Parse(s.Timetable)
-	if err != nil {
+	if s.Unreadable != "" || err != nil {
 		v.State = "unreadable"
 		return v
 	}
