@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -64,7 +65,26 @@ func (s *Store) DefineSchedule(ctx context.Context, t jobs.Timetable, origin str
 	case code == -3:
 		return false, fmt.Errorf("define schedule %s: it comes with a program or its file; change it there: %w", t.Name, jobs.ErrConflict)
 	}
-	return code == 1, nil
+	if code == 4 {
+		err = s.setBack(ctx, t.Name, now)
+	}
+	return code == 1, err
+}
+
+// setBack lets ticks of a schedule fire again from now on, in whichever queue: those
+// that have fired for later did so while the clock was ahead.
+func (s *Store) setBack(ctx context.Context, name string, now time.Time) error {
+	queues, err := surely(ctx, func() ([]string, error) { return s.Queues(ctx) })
+	for _, queue := range queues {
+		_, failed := surely(ctx, func() (int64, error) {
+			return s.runCode(ctx, "setback", []string{firedKey(queue)}, msOrNone(now), delivery.Series(name, false), delivery.Series(name, true))
+		})
+		err = errors.Join(err, failed)
+	}
+	if err != nil {
+		return fmt.Errorf("schedule %s is changed, but its ticks may not fire for as long as Redis' clock was ahead; if so, remove it and add it again: %w", name, err)
+	}
+	return nil
 }
 
 // DeclareSchedules says that a process has these schedules of code or file, so that
@@ -83,16 +103,19 @@ func (s *Store) DeclareSchedules(ctx context.Context, names []string, now time.T
 }
 
 // RemoveSchedule forgets a schedule; jobs that it has enqueued stay. ErrConflict: a
-// process declares it.
-func (s *Store) RemoveSchedule(ctx context.Context, name string, by jobs.Decision) error {
+// process declares it. now stands for Redis' clock unless it is zero.
+func (s *Store) RemoveSchedule(ctx context.Context, name string, now time.Time, by jobs.Decision) error {
 	keys := []string{scheduleKey(name), schedulesKey, scheduleChangesKey, scheduleEventsKey, scheduleTicksKey(name), scheduleDeclaredKey, scheduleDecidedKey(rand.Text())}
 	code, err := s.decideSchedule(ctx, "remove", name, by, func() (int64, error) {
 		return s.runCode(ctx, "unschedule", keys, name, delivery.Lapse.Milliseconds(), by.Actor, by.Reason)
 	})
-	if err == nil && code == -3 {
+	switch {
+	case err != nil:
+		return err
+	case code == -3:
 		return fmt.Errorf("remove schedule %s: it comes with a program or its file; take it out there, or pause it: %w", name, jobs.ErrConflict)
 	}
-	return err
+	return s.setBack(ctx, name, now)
 }
 
 // PauseSchedule skips a schedule's ticks until it is resumed. Doing so twice changes

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -37,7 +38,10 @@ type cronMachine struct {
 
 // firedTick is an instant of a series. A trigger at the instant of a tick has the same key
 // for its job, and is no second tick of it.
-type firedTick struct{ series, key string }
+type firedTick struct {
+	series, key string
+	at          int64 // ms
+}
 
 // through makes a call over the network; the store must see it through.
 func (m *cronMachine) through(t *rapid.T, script string, call func() error) error {
@@ -58,6 +62,21 @@ func (m *cronMachine) table() jobs.Timetable {
 
 func (m *cronMachine) pass(t *rapid.T) {
 	m.now = m.now.Add(time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds")) * time.Second)
+}
+
+// wrong is a clock that was ahead and is set right.
+func (m *cronMachine) wrong(t *rapid.T) {
+	m.now = m.now.Add(-time.Duration(rapid.IntRange(1, 300).Draw(t, "seconds")) * time.Second)
+}
+
+// setBack: what lies ahead may fire again.
+func (m *cronMachine) setBack() {
+	for series, at := range m.highest {
+		if at.After(m.now) {
+			m.highest[series] = m.now
+		}
+	}
+	maps.DeleteFunc(m.jobs, func(tick firedTick, _ int) bool { return tick.at > m.now.UnixMilli() })
 }
 
 func (m *cronMachine) define(t *rapid.T) {
@@ -87,9 +106,10 @@ func (m *cronMachine) define(t *rapid.T) {
 		t.Fatalf("added %v, was there %v", added, m.there)
 	}
 	if !m.there || was.When != table.When {
-		if m.now.After(m.last) {
-			m.last = m.now
+		if m.last.After(m.now) {
+			m.setBack()
 		}
+		m.last = m.now
 	}
 	if !same {
 		m.rev++
@@ -99,12 +119,13 @@ func (m *cronMachine) define(t *rapid.T) {
 
 func (m *cronMachine) remove(t *rapid.T) {
 	m.remember()
-	err := m.through(t, "unschedule", func() error { return m.f.RemoveSchedule(m.f.ctx, "s", why) })
+	err := m.through(t, "unschedule", func() error { return m.f.RemoveSchedule(m.f.ctx, "s", m.now, why) })
 	if !m.there {
 		want(t, "remove", err, jobs.ErrNotFound)
 		return
 	}
 	want(t, "remove", err, nil)
+	m.setBack()
 	m.there, m.rev, m.last, m.open, m.run, m.paused, m.counted, m.trigger = false, 0, time.Time{}, nil, "", false, [2]int64{}, time.Time{}
 }
 
@@ -189,23 +210,24 @@ func (m *cronMachine) fire(t *rapid.T) {
 		t.Skip("there is no tick")
 	}
 	tick := rapid.SampledFrom(some).Draw(t, "tick")
-	series, key := "s", delivery.TickKey("s", tick.At)
-	if tick.Trigger {
-		series = "s@trigger"
-	}
+	series, key := delivery.Series("s", tick.Trigger), delivery.TickKey("s", tick.At)
 	expected := tick.At.After(m.highest[series])
 	var fired bool
 	err := m.through(t, "fire", func() (err error) {
 		fired, err = m.f.FireTick(m.f.ctx, series, tick.At, jobs.Raw(kindA, key, nil))
 		return err
 	})
-	want(t, "fire", err, nil)
+	if m.highest[series].After(tick.At) {
+		want(t, "fire", err, delivery.ErrOvertaken)
+	} else {
+		want(t, "fire", err, nil)
+	}
 	if fired && !expected {
 		t.Fatalf("%s has fired again", key)
 	}
 	if expected {
 		m.highest[series] = tick.At
-		m.jobs[firedTick{series, key}]++
+		m.jobs[firedTick{series, key, tick.At.UnixMilli()}]++
 	}
 	m.ended = append(m.ended, tick)
 }
@@ -278,7 +300,7 @@ func TestScheduleMachine(t *testing.T) {
 		f.known.Clear()
 		m := &cronMachine{f: f, hook: hook, now: noon, jobs: map[firedTick]int{}, highest: map[string]time.Time{}}
 		t.Repeat(map[string]func(*rapid.T){
-			"": m.check, "pass": m.pass, "pass more": m.pass, "define": m.define, "remove": m.remove, "rest": m.rest, "decide": m.decide, "decide too": m.decide,
+			"": m.check, "pass": m.pass, "pass more": m.pass, "pass also": m.pass, "wrong": m.wrong, "define": m.define, "remove": m.remove, "rest": m.rest, "decide": m.decide, "decide too": m.decide,
 			"decide also": m.decide, "trigger": m.triggerNow, "fire": m.fire, "fire too": m.fire, "forget": m.forget, "close": m.close, "close too": m.close,
 		})
 	})

@@ -95,6 +95,14 @@ func fireTick(key string, at time.Time) func(f *fixture, _ any) any {
 	}
 }
 
+func setBack(now time.Time) func(f *fixture, _ any) any {
+	return func(f *fixture, _ any) any {
+		code, err := f.runCode(f.ctx, "setback", []string{firedKey("q")}, now.UnixMilli(), "s", "s@trigger")
+		f.ok(err)
+		return code
+	}
+}
+
 func note(f *fixture, _ any) any {
 	code, err := f.runCode(f.ctx, "note", []string{scheduleEventsKey, scheduleDecidedKey(rand.Text())}, "backfill schedule", "s", "ada", "because")
 	f.ok(err)
@@ -112,6 +120,11 @@ func scheduleCases() []scriptCase {
 			t := minutely
 			t.When = "@hourly"
 			return f.define(t, "api", 3, noon.Add(time.Hour))
+		}},
+		{"schedule 4", after(api), func(f *fixture, _ any) any {
+			t := minutely
+			t.When = "@hourly"
+			return f.define(t, "api", 3, noon.Add(-time.Hour))
 		}},
 		{"schedule 2 same timing", after(api), func(f *fixture, _ any) any {
 			t := minutely
@@ -162,8 +175,11 @@ func scheduleCases() []scriptCase {
 		{"fire 2 forgotten", after(fireTick("k", noon), func(f *fixture, _ any) any {
 			return f.rdb.Del(f.ctx, taskKey("q", "k"), pendingKey("q"))
 		}), fireTick("k", noon)},
-		{"fire 2 a later one has fired", after(fireTick("k", noon)), fireTick("j", noon.Add(-time.Minute))},
+		{"fire 4", after(fireTick("k", noon)), fireTick("j", noon.Add(-time.Minute))},
 		{"fire 3", func(f *fixture) any { f.enqueue("k"); return nil }, fireTick("k", noon)},
+		{"setback 1", after(fireTick("k", noon)), setBack(noon.Add(-time.Minute))},
+		{"setback 2 sent twice", after(fireTick("k", noon), setBack(noon.Add(-time.Minute))), setBack(noon.Add(-time.Minute))},
+		{"setback 2", after(fireTick("k", noon)), setBack(noon)},
 		{"note 1", nil, note},
 	}
 }
@@ -221,7 +237,7 @@ func scheduleFaults() []faultCase {
 			}
 			return err
 		}},
-		{script: "unschedule", arrange: defined, itself: true, call: func(f *fixture, _ any) error { return f.RemoveSchedule(f.ctx, "s", why) }},
+		{script: "unschedule", arrange: defined, itself: true, call: func(f *fixture, _ any) error { return f.RemoveSchedule(f.ctx, "s", time.Time{}, why) }},
 		{script: "rest", arrange: defined, itself: true, call: func(f *fixture, _ any) error { return f.PauseSchedule(f.ctx, "s", noon, why) }},
 		{script: "tick", name: "that fires", arrange: defined, itself: true, call: decide(tick())},
 		{script: "tick", name: "that is skipped", arrange: defined, itself: true, call: decide(skipped)},
@@ -234,6 +250,12 @@ func scheduleFaults() []faultCase {
 			_, err := f.FireTick(f.ctx, "s", noon, jobs.Raw(kindA, "k", nil))
 			return err
 		}},
+		{script: "setback", arrange: func(f *fixture) any {
+			defined(f)
+			_, err := f.FireTick(f.ctx, "s", noon.Add(time.Hour), jobs.Raw(kindA, "k", nil))
+			f.ok(err)
+			return nil
+		}, itself: true, call: func(f *fixture, _ any) error { return f.RemoveSchedule(f.ctx, "s", noon, why) }},
 		{script: "note", itself: true, call: func(f *fixture, _ any) error { return f.RecordBackfill(f.ctx, "s", noon, noon, 1, why) }},
 	}
 }

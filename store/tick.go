@@ -40,6 +40,7 @@ func (s *Store) DecideTick(ctx context.Context, d delivery.TickDecision) (delive
 
 // FireTick enqueues the job of an instant of a series unless this instant or a later
 // one of the series has fired in its queue before, and reports whether it did.
+// ErrOvertaken: a later one has.
 func (s *Store) FireTick(ctx context.Context, series string, at time.Time, job jobs.Job) (bool, error) {
 	if err := job.Err(); err != nil {
 		return false, fmt.Errorf("fire %s: %w", job.Key, err)
@@ -51,6 +52,9 @@ func (s *Store) FireTick(ctx context.Context, series string, at time.Time, job j
 		return s.runCode(ctx, "fire", []string{taskKey(job.Queue, job.Key), pendingKey(job.Queue), firedKey(job.Queue)},
 			job.Key, series, at.UnixMilli(), s.tickMessage(ctx, job), keptSeries)
 	})
+	if err == nil && code == 4 {
+		err = delivery.ErrOvertaken
+	}
 	if err != nil {
 		return false, fmt.Errorf("fire %s: %w", job.Key, err)
 	}

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -121,6 +122,18 @@ type TickRecord struct {
 	Reason string        `json:"reason,omitempty"`
 	Late   time.Duration `json:"late,omitempty"`
 }
+
+// Series is what a queue remembers the last instant of that has fired: a schedule's
+// ticks, or its triggers.
+func Series(schedule string, trigger bool) string {
+	if trigger {
+		return schedule + "@trigger"
+	}
+	return schedule
+}
+
+// ErrOvertaken is matched by errors of ticks that are to fire after a later one has.
+var ErrOvertaken = errors.New("a later tick has fired in its queue; if Redis' clock was ahead then, remove the schedule and add it again")
 
 // ErrBusy is matched by errors of decisions about a schedule that meet a tick on its
 // way.

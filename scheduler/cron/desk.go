@@ -13,7 +13,7 @@ import (
 // Books is what decisions of people about schedules need of the store.
 type Books interface {
 	Store
-	RemoveSchedule(ctx context.Context, name string, by jobs.Decision) error
+	RemoveSchedule(ctx context.Context, name string, now time.Time, by jobs.Decision) error
 	PauseSchedule(ctx context.Context, name string, now time.Time, by jobs.Decision) error
 	ResumeSchedule(ctx context.Context, name string, now time.Time, by jobs.Decision) error
 	TriggerSchedule(ctx context.Context, name string, tick delivery.OpenTick) error
@@ -154,7 +154,7 @@ func (d *Desk) Add(ctx context.Context, t jobs.Timetable, by jobs.Decision) (Sto
 
 // Remove forgets a schedule; its jobs stay. ErrConflict: a process declares it.
 func (d *Desk) Remove(ctx context.Context, name string, by jobs.Decision) error {
-	return d.store.RemoveSchedule(ctx, name, by)
+	return d.store.RemoveSchedule(ctx, name, time.Time{}, by)
 }
 
 // Pause skips a schedule's ticks until it is resumed.

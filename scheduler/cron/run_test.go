@@ -200,3 +200,53 @@ func TestTooManySchedules(t *testing.T) {
 		t.Errorf("%d schedules are declared, want 1", n)
 	}
 }
+
+// TestClockWasAhead: a tick has fired a year ahead. A new timing begins now all the
+// same, and what is on record as fired has.
+func TestClockWasAhead(t *testing.T) {
+	t.Parallel()
+	const year = 365 * 24 * time.Hour
+	for what, again := range map[string]func(b *bench){
+		"another timing": func(*bench) {},
+		"removed":        func(b *bench) { b.ok(b.store.RemoveSchedule(b.ctx, "s", b.clock.now(), by)) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.add(every("s", 20))
+			r := b.runner()
+			b.clock.forward(year)
+			b.turn(r)
+			b.take()
+			b.clock.forward(-year)
+			b.pass(r, 21*time.Second)
+			if got := b.take(); len(got) > 0 {
+				t.Errorf("before instants that have fired: %v", got)
+			}
+			again(b)
+			b.add(every("s", 10))
+			began := b.clock.now().Truncate(10 * time.Second)
+			fired := b.schedule("s").Fired
+			b.pass(r, 25*time.Second)
+			if got, want := b.take(), keys("s", began, 10, 20); !slices.Equal(got, want) || b.schedule("s").Fired != fired+2 {
+				t.Errorf("fired %v, want %v; %+v", got, want, b.ticks("s"))
+			}
+		})
+	}
+}
+
+// TestOvertakenTick: a queue in which a later tick has fired takes none of before, and
+// that is on record.
+func TestOvertakenTick(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	_, err := b.store.FireTick(b.ctx, "s", b.clock.now().Add(time.Hour), jobs.Raw(jobs.Define[int, int]("work", jobs.Queue("q")).Definition(), "later", []byte("1")))
+	b.ok(err)
+	b.take()
+	b.add(every("s", 10))
+	b.pass(b.runner(), 15*time.Second)
+	s, ticks := b.schedule("s"), b.ticks("s")
+	if got := b.take(); len(got) > 0 || s.Fired != 0 || s.Left != 1 || s.Open != nil || len(ticks) != 1 || ticks[0].Key != "" || !strings.Contains(ticks[0].Reason, "a later tick has fired") {
+		t.Errorf("enqueued %v: %+v %+v", got, s, ticks)
+	}
+}
