@@ -33,7 +33,7 @@ func quarantineMany(t *testing.T, url string, n int) *store.Store {
 		t.Fatal(err)
 	}
 	for _, d := range batch.Deliveries {
-		failure := jobs.Failure{Class: jobs.ClassInvalid, Rule: "r", Step: "first", Message: "row 17 is bad\x1b[31m", Stack: "deep", At: time.Now()}
+		failure := jobs.Failure{Class: jobs.ClassInvalid, Rule: "r", Step: "first", Message: "row 17 is bad\x1b[31m", Stack: "deep\x1b[31m\n\tin a file", At: time.Now()}
 		entry := delivery.Entry{Class: failure.Class, Rule: "r", Reason: "no use", Step: "first", Message: failure.Message, Worker: "w", Trace: "00-1"}
 		if err := s.Settle(t.Context(), d, delivery.Verdict{Outcome: delivery.Quarantine, Failure: &failure, Entry: entry}); err != nil {
 			t.Fatal(err)
