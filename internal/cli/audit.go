@@ -162,6 +162,11 @@ func readSeals(path string) ([]delivery.Seal, error) {
 }
 
 func (a *App) verifyFile(path, queue string, keys audit.Keys, known []delivery.Seal) error {
+	if queue != "" {
+		if err := audit.CheckStream(queue); err != nil {
+			return err
+		}
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return usage(err)
@@ -173,6 +178,9 @@ func (a *App) verifyFile(path, queue string, keys audit.Keys, known []delivery.S
 	}
 	if queue != "" {
 		findings = slices.DeleteFunc(findings, func(f audit.Finding) bool { return f.Stream != queue && f.Stream != audit.InFile })
+		if len(findings) == 0 {
+			return fmt.Errorf("%s has no decision of %s: %w", path, queue, jobs.ErrNotFound)
+		}
 	}
 	return a.showFindings(findings, keys)
 }
