@@ -50,7 +50,7 @@ func TestAuditFindsWhatWasTamperedWith(t *testing.T) {
 	if code, text := command("audit", "verify", "-o", "json"); code != 1 || !strings.Contains(text, "those before it were cut off") {
 		t.Errorf("%d: %s", code, text)
 	}
-	if code, text := command("audit", "list", "--since", "yesterday"); code != 2 || !strings.Contains(text, `time "yesterday": must be a time such as`) {
+	if code, text := command("audit", "list", "--since", "yesterday"); code != 2 || !strings.Contains(text, `since "yesterday": must be a time such as`) {
 		t.Errorf("%d: %s", code, text)
 	}
 }
