@@ -4,7 +4,9 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -112,9 +114,9 @@ func ListPage(ctx context.Context, c Chains, f Filter, from string, limit int) (
 	if err != nil {
 		return p, err
 	}
-	begin, after, found := strings.Cut(from, "/")
-	if from != "" && (!found || CheckStream(begin) != nil) {
-		return p, &jobs.InvalidError{Field: "cursor", Value: from, Bound: "the next of the page before"}
+	begin, after, err := ReadCursor(from)
+	if err != nil {
+		return p, err
 	}
 	for _, stream := range names {
 		if stream < begin {
@@ -138,4 +140,19 @@ func ListPage(ctx context.Context, c Chains, f Filter, from string, limit int) (
 		}
 	}
 	return p, nil
+}
+
+// ReadCursor reads the next of a page, '<stream>/<ID>'; both are empty when it is.
+func ReadCursor(cursor string) (stream, id string, err error) {
+	if cursor == "" {
+		return "", "", nil
+	}
+	stream, id, _ = strings.Cut(cursor, "/")
+	ms, seq, _ := strings.Cut(id, "-")
+	_, badMs := strconv.ParseUint(ms, 10, 63)
+	_, badSeq := strconv.ParseUint(seq, 10, 63)
+	if err := errors.Join(CheckStream(stream), badMs, badSeq); err != nil {
+		return "", "", &jobs.InvalidError{Field: "cursor", Value: cursor, Bound: "the next of the page before"}
+	}
+	return stream, id, nil
 }

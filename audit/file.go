@@ -82,6 +82,7 @@ type Exported struct {
 
 // Export writes the decisions and seals of every stream, or of one, one JSON object a
 // line. It changes nothing. told, when not nil, is called from time to time.
+// ErrConflict: others have moved decisions out meanwhile, which are missing here.
 func Export(ctx context.Context, c Chains, stream string, w io.Writer, told func(Exported)) (Exported, error) {
 	var done Exported
 	names, err := streams(ctx, c, stream)
@@ -96,17 +97,22 @@ func Export(ctx context.Context, c Chains, stream string, w io.Writer, told func
 				wrong = json.NewEncoder(out).Encode(l)
 			}
 		}
-		_, err := tell(ctx, c, name, "", teller{
-			anchor: func(a delivery.Anchor) { write(line{Format: format, Anchor: &a}) },
+		w := newWalk(name, Keys{}, nil)
+		head, err := tell(ctx, c, name, "", teller{
+			anchor: func(a delivery.Anchor) { w.anchor(a); write(line{Format: format, Anchor: &a}) },
 			event: func(l delivery.Link) {
+				w.event(l)
 				if write(eventLine(l)); done.Events%page == 0 && told != nil {
 					told(done)
 				}
 				done.Events++
 			},
-			seal: func(s delivery.Seal) { write(line{Format: format, Seal: &s}); done.Seals++ },
+			seal: func(s delivery.Seal) { w.sealed(s); write(line{Format: format, Seal: &s}); done.Seals++ },
 		})
-		if err = errors.Join(err, wrong); err != nil {
+		if err = errors.Join(err, wrong); err == nil && w.end(head).Why != "" {
+			err = unmoved(ctx, c, name, head.Anchor)
+		}
+		if err != nil {
 			return done, fmt.Errorf("export decisions: %w", err)
 		}
 		if done != before {
@@ -114,6 +120,16 @@ func Export(ctx context.Context, c Chains, stream string, w io.Writer, told func
 		}
 	}
 	return done, out.Flush()
+}
+
+// unmoved returns an error when decisions were moved out of a stream since it was read,
+// which is why what was read is not whole.
+func unmoved(ctx context.Context, c Chains, stream string, anchor delivery.Anchor) error {
+	now, err := c.StreamHead(ctx, stream)
+	if err == nil && now.Anchor != anchor {
+		err = fmt.Errorf("decisions of %s up to %d were moved out meanwhile; export again: %w", stream, now.Anchor.N, jobs.ErrConflict)
+	}
+	return err
 }
 
 // ExportSeals writes the seals of every stream, or of one, one JSON object a line: kept

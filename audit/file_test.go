@@ -358,3 +358,35 @@ func TestAForgedAnchorInAFile(t *testing.T) {
 	f.wantBroken(f.verifyFile(append(bytes.Replace(first, []byte(`"n":3`), []byte(`"n":2`), 1), append([]byte("\n"), rest...)...)), "the anchor of what was moved out: its MAC")
 	f.wantBroken(f.verifyFile(rest), "its decision is gone")
 }
+
+// interrupted is a store in which something happens before its nth page of decisions.
+type interrupted struct {
+	*store.Store
+	left int
+	do   func()
+}
+
+func (i *interrupted) Chain(ctx context.Context, stream, after string, limit int) ([]delivery.Link, error) {
+	if i.left--; i.left == 0 {
+		i.do()
+	}
+	return i.Store.Chain(ctx, stream, after, limit)
+}
+
+// TestExportWhileOthersMoveOut: an export that may lack decisions does not end well.
+func TestExportWhileOthersMoveOut(t *testing.T) {
+	t.Parallel()
+	for page := 1; page <= 2; page++ {
+		f := open(t)
+		f.decide(700)
+		f.seal()
+		var out bytes.Buffer
+		_, err := audit.Export(t.Context(), &interrupted{f.Store, page, func() {
+			_, err := audit.MoveOut(t.Context(), f.Store, f.keys, "q", filepath.Join(t.TempDir(), "moved"), time.Time{}, why, nil)
+			f.ok(err)
+		}}, "q", &out, nil)
+		if !errors.Is(err, jobs.ErrConflict) || !strings.Contains(err.Error(), "export again") {
+			t.Errorf("moved out before page %d: %v", page, err)
+		}
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"regexp"
 	"slices"
 	"time"
 
@@ -101,12 +100,9 @@ func (s *Sealer) Run(ctx context.Context) error {
 	}
 }
 
-// passing are the queues of drills and benchmarks, which remove them at their end: a
-// seal of them would be missed then.
-var passing = regexp.MustCompile(`^(drill|bench)-[a-z2-7]{10}(-.*)?$`)
-
 // SealAll seals every stream that has decisions after its last seal, but those of
-// drills and benchmarks, and returns the seals. One stream's error does not stop the
+// drills and benchmarks, which remove their queues in the end, so that a seal would be
+// missed then. It returns the seals. One stream's error does not stop the
 // others.
 func (s *Sealer) SealAll(ctx context.Context) ([]delivery.Seal, error) {
 	if err := s.sealing(); err != nil { // once, and not for each stream
@@ -124,7 +120,7 @@ func (s *Sealer) SealAll(ctx context.Context) ([]delivery.Seal, error) {
 	made, errs := []delivery.Seal{}, []error{}
 	var known []string
 	for _, stream := range names {
-		if passing.MatchString(stream) {
+		if delivery.Passes(stream) {
 			continue
 		}
 		seal, ok, err := s.Seal(ctx, stream)

@@ -3,11 +3,9 @@ package ops
 import (
 	"errors"
 	"net/http"
-	"strings"
 
 	"github.com/perdure/perdure/audit"
 	"github.com/perdure/perdure/internal/delivery"
-	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/store"
 )
 
@@ -115,9 +113,9 @@ func (s *service) listSeals(w http.ResponseWriter, r *http.Request) error {
 		Seals []delivery.Seal `json:"seals"`
 		Next  string          `json:"next"`
 	}{Seals: []delivery.Seal{}}
-	stream, id, found := strings.Cut(values.Get("cursor"), "/")
-	if values.Get("cursor") != "" && (!found || audit.CheckStream(stream) != nil) {
-		return &jobs.InvalidError{Field: "cursor", Value: values.Get("cursor"), Bound: "the next of the page before"}
+	stream, id, err := audit.ReadCursor(values.Get("cursor"))
+	if err != nil {
+		return err
 	}
 	err = audit.ListSealsAfter(r.Context(), s.audit, values.Get("queue"), stream, id, func(seal delivery.Seal) error {
 		page.Seals = append(page.Seals, seal)

@@ -126,6 +126,7 @@ func TestAuditAPIRefuses(t *testing.T) {
 	_, h := newAudit(t, false)
 	for target, field := range map[string]string{
 		"?limit=0": "limit", "?since=yesterday": "since", "?before=1h": "before", "?queue=a+b": "queue", "?queue=@fleet": "queue", "?cursor=x": "cursor", "?cursor=@x/1": "cursor",
+		"?cursor=@cron/zz": "cursor", "/seals?cursor=@cron/zz": "cursor", "?cursor=@cron/5": "cursor", "?cursor=@cron/%2B5-0": "cursor", "/seals?cursor=@cron/18446744073709551615-18446744073709551615": "cursor",
 		"?actor=ada": "query", "/verify?queue=@x": "queue", "/export?queue=@x": "queue", "/export?limit=1": "query", "/seals?limit=x": "limit", "/seals?cursor=x": "cursor", "/seals?queue=@x": "queue",
 	} {
 		got := askAudit(h, target)

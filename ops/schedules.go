@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/scheduler/cron"
@@ -21,7 +20,7 @@ type Schedules interface {
 	Pause(ctx context.Context, name string, by jobs.Decision) (cron.Story, error)
 	Resume(ctx context.Context, name string, by jobs.Decision) (cron.Story, error)
 	Trigger(ctx context.Context, name string, by jobs.Decision) (cron.Triggered, error)
-	Backfill(ctx context.Context, name string, from, until time.Time, dry bool, by jobs.Decision) ([]cron.Filled, error)
+	Backfill(ctx context.Context, name string, in cron.Range, by jobs.Decision) ([]cron.Filled, error)
 }
 
 var _ Schedules = (*cron.Desk)(nil)
@@ -131,17 +130,20 @@ func (s *service) removeSchedule(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *service) backfillSchedule(w http.ResponseWriter, r *http.Request) error {
-	var from, until time.Time
-	var dry bool
+	var in cron.Range
 	by := jobs.Decision{Actor: visitOf(r).who.actor()}
 	const instant = `a time such as "2026-01-31T09:00:00Z"`
-	err := readBody(w, r, maxBody, text("reason", &by.Reason), member{"from", &from, instant}, member{"until", &until, instant}, member{"dry_run", &dry, "true or false"})
+	err := readBody(w, r, maxBody, text("reason", &by.Reason), member{"from", &in.From, instant}, member{"until", &in.Until, instant},
+		member{"forgotten", &in.Forgotten, "true or false"}, member{"dry_run", &in.Dry, "true or false"})
 	if err != nil {
 		return err
 	}
-	ticks, err := s.schedules.Backfill(r.Context(), r.PathValue("name"), from, until, dry, by)
+	if in.From.IsZero() || in.Until.IsZero() {
+		return &jobs.InvalidError{Field: "from and until", Value: "", Bound: "given, each " + instant}
+	}
+	ticks, err := s.schedules.Backfill(r.Context(), r.PathValue("name"), in, by)
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"dry_run": dry, "ticks": ticks})
+	return writeJSON(w, http.StatusOK, map[string]any{"dry_run": in.Dry, "ticks": ticks})
 }

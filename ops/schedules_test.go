@@ -55,7 +55,7 @@ func TestSchedules(t *testing.T) {
 	}
 	ask(409, "POST", "/again/trigger", `{"reason":"and again"}`, "under way")
 	ask(200, "POST", "/nightly/resume", `{"reason":"back"}`, `"state":"active"`)
-	ask(200, "POST", "/nightly/backfill", `{"from":"2026-01-01T00:00:00Z","until":"2026-01-03T00:00:00Z","dry_run":true}`,
+	ask(200, "POST", "/nightly/backfill", `{"from":"2026-01-01T00:00:00Z","until":"2026-01-03T00:00:00Z","forgotten":true,"dry_run":true}`,
 		`"nightly@2026-01-01T01:30:00Z"},"state":"new"`, `"nightly@2026-01-02T01:30:00Z"`)
 	ask(200, "POST", "/nightly/backfill", `{"from":"2026-01-01T00:00:00Z","until":"2026-01-02T00:00:00Z","reason":"it was down"}`)
 	if page, err := s.List(t.Context(), jobs.Query{Queue: "q"}); err != nil || len(page.Jobs) != 2 {
@@ -96,6 +96,12 @@ func TestSchedulesRefuse(t *testing.T) {
 		got := call(h, "POST", "/api/v1/schedules", body)
 		if p := got.problem(t); got.Code != want.status || p.Field != want.field || !strings.Contains(p.Bound, want.bound) {
 			t.Errorf("%.100s: %d %s", body, got.Code, got.text)
+		}
+	}
+	for _, body := range []string{`{"reason":"r"}`, `{"dry_run":true,"from":"2026-01-01T00:00:00Z"}`, `{"reason":"r","until":"2026-01-01T00:00:00Z"}`} {
+		got := call(h, "POST", "/api/v1/schedules/s/backfill", body)
+		if p := got.problem(t); got.Code != 400 || p.Field != "from and until" {
+			t.Errorf("%s: %d %s", body, got.Code, got.text)
 		}
 	}
 	for _, path := range []string{"/none/pause", "/none/resume", "/none/trigger", "/none/remove"} {

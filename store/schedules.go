@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -31,7 +32,7 @@ import (
 //	resumed   when it was resumed last, ms
 //	fired     ticks that fired
 //	skipped   ticks that were skipped
-const keptTicks = 1000 // on record of one schedule
+const keptTicks = delivery.KeptTicks
 
 // keptSeries is how many series of ticks a queue remembers the last instant of: more
 // than there can be schedules, because those that were removed count too.
@@ -64,7 +65,26 @@ func (s *Store) DefineSchedule(ctx context.Context, t jobs.Timetable, origin str
 	case code == -3:
 		return false, fmt.Errorf("define schedule %s: it comes with a program or its file; change it there: %w", t.Name, jobs.ErrConflict)
 	}
-	return code == 1, nil
+	if code == 4 {
+		err = s.setBack(ctx, t.Name, now)
+	}
+	return code == 1, err
+}
+
+// setBack lets ticks of a schedule fire again from now on, in whichever queue: those
+// that have fired for later did so while the clock was ahead.
+func (s *Store) setBack(ctx context.Context, name string, now time.Time) error {
+	queues, err := surely(ctx, func() ([]string, error) { return s.Queues(ctx) })
+	for _, queue := range queues {
+		_, failed := surely(ctx, func() (int64, error) {
+			return s.runCode(ctx, "setback", []string{firedKey(queue)}, msOrNone(now), delivery.Series(name, false), delivery.Series(name, true))
+		})
+		err = errors.Join(err, failed)
+	}
+	if err != nil {
+		return fmt.Errorf("schedule %s is changed, but its ticks may not fire for as long as Redis' clock was ahead; if so, remove it and add it again: %w", name, err)
+	}
+	return nil
 }
 
 // DeclareSchedules says that a process has these schedules of code or file, so that
@@ -83,16 +103,19 @@ func (s *Store) DeclareSchedules(ctx context.Context, names []string, now time.T
 }
 
 // RemoveSchedule forgets a schedule; jobs that it has enqueued stay. ErrConflict: a
-// process declares it.
-func (s *Store) RemoveSchedule(ctx context.Context, name string, by jobs.Decision) error {
+// process declares it. now stands for Redis' clock unless it is zero.
+func (s *Store) RemoveSchedule(ctx context.Context, name string, now time.Time, by jobs.Decision) error {
 	keys := []string{scheduleKey(name), schedulesKey, scheduleChangesKey, scheduleEventsKey, scheduleTicksKey(name), scheduleDeclaredKey, scheduleDecidedKey(rand.Text())}
 	code, err := s.decideSchedule(ctx, "remove", name, by, func() (int64, error) {
 		return s.runCode(ctx, "unschedule", keys, name, delivery.Lapse.Milliseconds(), by.Actor, by.Reason)
 	})
-	if err == nil && code == -3 {
+	switch {
+	case err != nil:
+		return err
+	case code == -3:
 		return fmt.Errorf("remove schedule %s: it comes with a program or its file; take it out there, or pause it: %w", name, jobs.ErrConflict)
 	}
-	return err
+	return s.setBack(ctx, name, now)
 }
 
 // PauseSchedule skips a schedule's ticks until it is resumed. Doing so twice changes
@@ -177,7 +200,8 @@ func (s *Store) ScheduleChanges(ctx context.Context) (int64, time.Time, error) {
 	return n, now.Val().UTC(), nil
 }
 
-// Schedules returns all schedules, by name.
+// Schedules returns all schedules, by name. Of one that cannot be read nothing else is
+// known.
 func (s *Store) Schedules(ctx context.Context) ([]delivery.Scheduled, error) {
 	names, err := s.rdb.SMembers(ctx, schedulesKey).Result()
 	if err != nil {
@@ -201,6 +225,9 @@ func (s *Store) Schedule(ctx context.Context, name string) (delivery.Scheduled, 
 	if err == nil && len(some) == 0 {
 		err = errNoSchedule(name)
 	}
+	if err == nil && some[0].Unreadable != "" {
+		err = fmt.Errorf("%s: what is stored cannot be read: %s; remove it and add it again", name, some[0].Unreadable)
+	}
 	if err != nil {
 		return delivery.Scheduled{}, fmt.Errorf("read schedule: %w", err)
 	}
@@ -214,18 +241,21 @@ func (s *Store) readSchedules(ctx context.Context, names []string) ([]delivery.S
 	for i, name := range names {
 		hashes[i], declared[i] = pipe.HGetAll(ctx, scheduleKey(name)), pipe.ZScore(ctx, scheduleDeclaredKey, name)
 	}
-	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
+	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return nil, unreachable(err)
 	}
 	var all []delivery.Scheduled
 	for i := range names {
-		h := hash(hashes[i].Val())
-		if h["def"] == "" {
+		h, err := hash(hashes[i].Val()), hashes[i].Err()
+		if err == nil && h["def"] == "" {
 			continue
 		}
-		one, err := h.scheduled()
+		var one delivery.Scheduled
+		if err == nil {
+			one, err = h.scheduled(names[i])
+		}
 		if err != nil {
-			return nil, fmt.Errorf("schedule %s: its stored definition cannot be read: %w", names[i], err)
+			one = delivery.Scheduled{Timetable: jobs.Timetable{Name: names[i]}, Origin: h["origin"], Unreadable: err.Error()}
 		}
 		if ms := declared[i].Val(); ms > 0 {
 			one.Declared = time.UnixMilli(int64(ms)).UTC()
@@ -236,9 +266,12 @@ func (s *Store) readSchedules(ctx context.Context, names []string) ([]delivery.S
 }
 
 // scheduled reads a schedule's hash.
-func (h hash) scheduled() (one delivery.Scheduled, err error) {
+func (h hash) scheduled(name string) (one delivery.Scheduled, err error) {
 	if err := json.Unmarshal([]byte(h["def"]), &one.Timetable); err != nil {
 		return one, err
+	}
+	if one.Name != name {
+		return one, fmt.Errorf("it is that of %q", one.Name)
 	}
 	one.Origin, one.Revision, one.Last, one.Resumed = h["origin"], int64(h.int("rev")), h.ms("last"), h.ms("resumed")
 	one.Fired, one.Left = int64(h.int("fired")), int64(h.int("skipped"))

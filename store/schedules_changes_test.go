@@ -71,6 +71,20 @@ schedule 2 taken over by code
 ~perdure:{@cron}:s:s origin=code
 ~perdure:{@cron}:s:s rev=2
 
+schedule 4
++perdure:{@cron}:decided:<nonce> ttl=set
++perdure:{@cron}:decided:<nonce>=4
++perdure:{@cron}:events 1=change schedule s by ada: because (revision 1, timing ["* * * * *","","","","0s"] -> revision 2, timing ["@hourly","","","","0s"])
++perdure:{@cron}:ticks:s 0=changed <nil> by <nil>: because
+~perdure:{@cron}:changes=2
+~perdure:{@cron}:s:s def={"name":"s","when":"@hourly","kind":"kind.a"}
+~perdure:{@cron}:s:s last=<time>
+~perdure:{@cron}:s:s rev=2
+~perdure:{@cron}:s:s timing=["@hourly","","","","0s"]
+
+setback 1
+~perdure:{q}:fired s=<time>
+
 tick 1 fires
 +perdure:{@cron}:s:s nonce=n
 +perdure:{@cron}:s:s open=open

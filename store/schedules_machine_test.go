@@ -1,6 +1,7 @@
 package store
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ type cronMachine struct {
 	rev     int64
 	last    time.Time
 	open    *delivery.OpenTick
+	run     string // of the last tick that was closed
 	paused  bool
 	minute  bool // its timing: each minute, else each hour
 	counted [2]int64
@@ -36,7 +38,10 @@ type cronMachine struct {
 
 // firedTick is an instant of a series. A trigger at the instant of a tick has the same key
 // for its job, and is no second tick of it.
-type firedTick struct{ series, key string }
+type firedTick struct {
+	series, key string
+	at          int64 // ms
+}
 
 // through makes a call over the network; the store must see it through.
 func (m *cronMachine) through(t *rapid.T, script string, call func() error) error {
@@ -57,6 +62,21 @@ func (m *cronMachine) table() jobs.Timetable {
 
 func (m *cronMachine) pass(t *rapid.T) {
 	m.now = m.now.Add(time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds")) * time.Second)
+}
+
+// wrong is a clock that was ahead and is set right.
+func (m *cronMachine) wrong(t *rapid.T) {
+	m.now = m.now.Add(-time.Duration(rapid.IntRange(1, 300).Draw(t, "seconds")) * time.Second)
+}
+
+// setBack: what lies ahead may fire again.
+func (m *cronMachine) setBack() {
+	for series, at := range m.highest {
+		if at.After(m.now) {
+			m.highest[series] = m.now
+		}
+	}
+	maps.DeleteFunc(m.jobs, func(tick firedTick, _ int) bool { return tick.at > m.now.UnixMilli() })
 }
 
 func (m *cronMachine) define(t *rapid.T) {
@@ -86,9 +106,10 @@ func (m *cronMachine) define(t *rapid.T) {
 		t.Fatalf("added %v, was there %v", added, m.there)
 	}
 	if !m.there || was.When != table.When {
-		if m.now.After(m.last) {
-			m.last = m.now
+		if m.last.After(m.now) {
+			m.setBack()
 		}
+		m.last = m.now
 	}
 	if !same {
 		m.rev++
@@ -98,13 +119,14 @@ func (m *cronMachine) define(t *rapid.T) {
 
 func (m *cronMachine) remove(t *rapid.T) {
 	m.remember()
-	err := m.through(t, "unschedule", func() error { return m.f.RemoveSchedule(m.f.ctx, "s", why) })
+	err := m.through(t, "unschedule", func() error { return m.f.RemoveSchedule(m.f.ctx, "s", m.now, why) })
 	if !m.there {
 		want(t, "remove", err, jobs.ErrNotFound)
 		return
 	}
 	want(t, "remove", err, nil)
-	m.there, m.rev, m.last, m.open, m.paused, m.counted, m.trigger = false, 0, time.Time{}, nil, false, [2]int64{}, time.Time{}
+	m.setBack()
+	m.there, m.rev, m.last, m.open, m.run, m.paused, m.counted, m.trigger = false, 0, time.Time{}, nil, "", false, [2]int64{}, time.Time{}
 }
 
 func (m *cronMachine) rest(t *rapid.T) {
@@ -142,11 +164,11 @@ func (m *cronMachine) decide(t *rapid.T) {
 	s := m.before[rapid.IntRange(max(0, len(m.before)-4), len(m.before)-1).Draw(t, "known")]
 	next := s.Last.Truncate(time.Minute).Add(time.Minute)
 	fires := rapid.Bool().Draw(t, "fires")
-	d := delivery.TickDecision{Name: "s", Revision: s.Revision, Last: s.Last, Until: next, Due: next, Now: m.now, From: next, Count: 1, Reason: "overlap"}
+	d := delivery.TickDecision{Name: "s", Revision: s.Revision, Last: s.Last, Run: s.Run, Until: next, Due: next, Now: m.now, From: next, Count: 1, Reason: "overlap"}
 	if fires {
 		d.Open = &delivery.OpenTick{At: next, Queue: "q"}
 	}
-	fit := s.Revision == m.rev && s.Last.Equal(m.last) && m.open == nil && (!fires || !m.paused)
+	fit := s.Revision == m.rev && s.Last.Equal(m.last) && placeText(s.Run) == m.run && m.open == nil && (!fires || !m.paused)
 	var answer delivery.TickAnswer
 	err := m.through(t, "tick", func() (err error) { answer, err = m.f.DecideTick(m.f.ctx, d); return err })
 	want(t, "decide", err, nil)
@@ -188,23 +210,24 @@ func (m *cronMachine) fire(t *rapid.T) {
 		t.Skip("there is no tick")
 	}
 	tick := rapid.SampledFrom(some).Draw(t, "tick")
-	series, key := "s", delivery.TickKey("s", tick.At)
-	if tick.Trigger {
-		series = "s@trigger"
-	}
+	series, key := delivery.Series("s", tick.Trigger), delivery.TickKey("s", tick.At)
 	expected := tick.At.After(m.highest[series])
 	var fired bool
 	err := m.through(t, "fire", func() (err error) {
 		fired, err = m.f.FireTick(m.f.ctx, series, tick.At, jobs.Raw(kindA, key, nil))
 		return err
 	})
-	want(t, "fire", err, nil)
+	if m.highest[series].After(tick.At) {
+		want(t, "fire", err, delivery.ErrOvertaken)
+	} else {
+		want(t, "fire", err, nil)
+	}
 	if fired && !expected {
 		t.Fatalf("%s has fired again", key)
 	}
 	if expected {
 		m.highest[series] = tick.At
-		m.jobs[firedTick{series, key}]++
+		m.jobs[firedTick{series, key, tick.At.UnixMilli()}]++
 	}
 	m.ended = append(m.ended, tick)
 }
@@ -227,9 +250,13 @@ func (m *cronMachine) close(t *rapid.T) {
 	}
 	tick := rapid.SampledFrom(some).Draw(t, "tick")
 	expected := m.open != nil && m.open.Text == tick.Text
+	run := &delivery.JobPlace{Queue: "q", Key: delivery.TickKey("s", tick.At)}
+	if tick.Trigger {
+		run = &delivery.JobPlace{Queue: "q", Plan: delivery.PlanID("s", tick.At)}
+	}
 	var closed bool
 	err := m.through(t, "ticked", func() (err error) {
-		closed, err = m.f.CloseTick(m.f.ctx, delivery.TickEnd{Name: "s", Tick: tick, Run: &delivery.JobPlace{Queue: "q", Key: "k"}})
+		closed, err = m.f.CloseTick(m.f.ctx, delivery.TickEnd{Name: "s", Tick: tick, Run: run})
 		return err
 	})
 	want(t, "close", err, nil)
@@ -237,7 +264,7 @@ func (m *cronMachine) close(t *rapid.T) {
 		t.Fatalf("closed %v: %+v, open %+v", closed, tick, m.open)
 	}
 	if closed {
-		m.ended, m.open = append(m.ended, tick), nil
+		m.ended, m.open, m.run = append(m.ended, tick), nil, placeText(run)
 		m.counted[0]++
 	}
 }
@@ -254,7 +281,7 @@ func (m *cronMachine) check(t *rapid.T) {
 	}
 	s := all[0]
 	open := m.open == nil && s.Open == nil || m.open != nil && s.Open != nil && s.Open.At.Equal(m.open.At)
-	if s.Revision != m.rev || !s.Last.Equal(m.last) || !open || (s.Paused != nil) != m.paused || s.Origin != m.origin || [2]int64{s.Fired, s.Left} != m.counted {
+	if s.Revision != m.rev || !s.Last.Equal(m.last) || !open || placeText(s.Run) != m.run || (s.Paused != nil) != m.paused || s.Origin != m.origin || [2]int64{s.Fired, s.Left} != m.counted {
 		t.Fatalf("%+v\nopen %+v, model %+v", s, s.Open, m)
 	}
 	for tick, n := range m.jobs {
@@ -273,7 +300,7 @@ func TestScheduleMachine(t *testing.T) {
 		f.known.Clear()
 		m := &cronMachine{f: f, hook: hook, now: noon, jobs: map[firedTick]int{}, highest: map[string]time.Time{}}
 		t.Repeat(map[string]func(*rapid.T){
-			"": m.check, "pass": m.pass, "pass more": m.pass, "define": m.define, "remove": m.remove, "rest": m.rest, "decide": m.decide, "decide too": m.decide,
+			"": m.check, "pass": m.pass, "pass more": m.pass, "pass also": m.pass, "wrong": m.wrong, "define": m.define, "remove": m.remove, "rest": m.rest, "decide": m.decide, "decide too": m.decide,
 			"decide also": m.decide, "trigger": m.triggerNow, "fire": m.fire, "fire too": m.fire, "forget": m.forget, "close": m.close, "close too": m.close,
 		})
 	})

@@ -54,12 +54,16 @@ func rest(verb string) func(f *fixture, _ any) any {
 	}
 }
 
-// decideTick decides the tick after noon, of the timetable's first revision.
+// decideTick decides the tick after noon, as one that knows of no run yet.
 func decideTick(nonce string, revision int, last time.Time, open string, due time.Time) func(f *fixture, _ any) any {
+	return decideTickAfter("", nonce, revision, last, open, due)
+}
+
+func decideTickAfter(run, nonce string, revision int, last time.Time, open string, due time.Time) func(f *fixture, _ any) any {
 	return func(f *fixture, _ any) any {
 		at := noon.Add(time.Minute)
 		code, err := f.runCode(f.ctx, "tick", []string{scheduleKey("s"), scheduleTicksKey("s")}, nonce, revision, last.UnixMilli(), at.UnixMilli(), open,
-			due.UnixMilli(), at.UnixMilli(), at.UnixMilli(), 1, "overlap", keptTicks)
+			due.UnixMilli(), at.UnixMilli(), at.UnixMilli(), 1, "overlap", keptTicks, run)
 		f.ok(err)
 		return code
 	}
@@ -91,6 +95,14 @@ func fireTick(key string, at time.Time) func(f *fixture, _ any) any {
 	}
 }
 
+func setBack(now time.Time) func(f *fixture, _ any) any {
+	return func(f *fixture, _ any) any {
+		code, err := f.runCode(f.ctx, "setback", []string{firedKey("q")}, now.UnixMilli(), "s", "s@trigger")
+		f.ok(err)
+		return code
+	}
+}
+
 func note(f *fixture, _ any) any {
 	code, err := f.runCode(f.ctx, "note", []string{scheduleEventsKey, scheduleDecidedKey(rand.Text())}, "backfill schedule", "s", "ada", "because")
 	f.ok(err)
@@ -108,6 +120,11 @@ func scheduleCases() []scriptCase {
 			t := minutely
 			t.When = "@hourly"
 			return f.define(t, "api", 3, noon.Add(time.Hour))
+		}},
+		{"schedule 4", after(api), func(f *fixture, _ any) any {
+			t := minutely
+			t.When = "@hourly"
+			return f.define(t, "api", 3, noon.Add(-time.Hour))
 		}},
 		{"schedule 2 same timing", after(api), func(f *fixture, _ any) any {
 			t := minutely
@@ -141,6 +158,7 @@ func scheduleCases() []scriptCase {
 		{"tick -4", after(api, fires), decideTick("m", 1, noon.Add(time.Minute), "more", noon)},
 		{"tick -5", after(api), decideTick("n", 1, noon, "open", noon.Add(time.Hour))},
 		{"tick -6", after(api), decideTick("n", 1, noon.Add(-time.Minute), "open", noon)},
+		{"tick -6 a run has begun", after(api, trigger("open", noon), ticked("m", "open", "k", "triggered")), fires},
 		{"trigger 1", after(api), trigger("open", noon)},
 		{"trigger -1", nil, trigger("open", noon)},
 		{"trigger -4", after(api, fires), trigger("other", noon)},
@@ -149,7 +167,7 @@ func scheduleCases() []scriptCase {
 		{"ticked 1 skipped", after(api, fires), ticked("n", "open", "k", "skipped")},
 		{"ticked 1 sent twice", after(api, fires, ticked("n", "open", "k", "fired")), ticked("n", "open", "k", "fired")},
 		{"ticked 1 with a plan", after(api, fires), ticked("n", "open", "plan p1", "fired")},
-		{"ticked 1 without a run", after(api, fires, ticked("m", "open", "j", "fired"), decideTick("o", 1, noon.Add(time.Minute), "open", noon)), ticked("n", "open", "", "fired")},
+		{"ticked 1 without a run", after(api, fires, ticked("m", "open", "j", "fired"), decideTickAfter("q j", "o", 1, noon.Add(time.Minute), "open", noon)), ticked("n", "open", "", "fired")},
 		{"ticked -1", after(api, fires, ticked("n", "open", "k", "fired")), ticked("m", "open", "k", "fired")},
 		{"ticked -1 no schedule", nil, ticked("n", "open", "k", "fired")},
 		{"fire 1", nil, fireTick("k", noon)},
@@ -157,8 +175,11 @@ func scheduleCases() []scriptCase {
 		{"fire 2 forgotten", after(fireTick("k", noon), func(f *fixture, _ any) any {
 			return f.rdb.Del(f.ctx, taskKey("q", "k"), pendingKey("q"))
 		}), fireTick("k", noon)},
-		{"fire 2 a later one has fired", after(fireTick("k", noon)), fireTick("j", noon.Add(-time.Minute))},
+		{"fire 4", after(fireTick("k", noon)), fireTick("j", noon.Add(-time.Minute))},
 		{"fire 3", func(f *fixture) any { f.enqueue("k"); return nil }, fireTick("k", noon)},
+		{"setback 1", after(fireTick("k", noon)), setBack(noon.Add(-time.Minute))},
+		{"setback 2 sent twice", after(fireTick("k", noon), setBack(noon.Add(-time.Minute))), setBack(noon.Add(-time.Minute))},
+		{"setback 2", after(fireTick("k", noon)), setBack(noon)},
 		{"note 1", nil, note},
 	}
 }
@@ -216,7 +237,7 @@ func scheduleFaults() []faultCase {
 			}
 			return err
 		}},
-		{script: "unschedule", arrange: defined, itself: true, call: func(f *fixture, _ any) error { return f.RemoveSchedule(f.ctx, "s", why) }},
+		{script: "unschedule", arrange: defined, itself: true, call: func(f *fixture, _ any) error { return f.RemoveSchedule(f.ctx, "s", time.Time{}, why) }},
 		{script: "rest", arrange: defined, itself: true, call: func(f *fixture, _ any) error { return f.PauseSchedule(f.ctx, "s", noon, why) }},
 		{script: "tick", name: "that fires", arrange: defined, itself: true, call: decide(tick())},
 		{script: "tick", name: "that is skipped", arrange: defined, itself: true, call: decide(skipped)},
@@ -229,6 +250,12 @@ func scheduleFaults() []faultCase {
 			_, err := f.FireTick(f.ctx, "s", noon, jobs.Raw(kindA, "k", nil))
 			return err
 		}},
+		{script: "setback", arrange: func(f *fixture) any {
+			defined(f)
+			_, err := f.FireTick(f.ctx, "s", noon.Add(time.Hour), jobs.Raw(kindA, "k", nil))
+			f.ok(err)
+			return nil
+		}, itself: true, call: func(f *fixture, _ any) error { return f.RemoveSchedule(f.ctx, "s", noon, why) }},
 		{script: "note", itself: true, call: func(f *fixture, _ any) error { return f.RecordBackfill(f.ctx, "s", noon, noon, 1, why) }},
 	}
 }

@@ -25,7 +25,7 @@ func (s *Store) DecideTick(ctx context.Context, d delivery.TickDecision) (delive
 	keys, nonce := []string{scheduleKey(d.Name), scheduleTicksKey(d.Name)}, rand.Text()
 	code, err := surely(ctx, func() (int64, error) {
 		return s.runCode(ctx, "tick", keys, nonce, d.Revision, d.Last.UnixMilli(), d.Until.UnixMilli(), open, d.Due.UnixMilli(), msOrNone(d.Now),
-			msOrNone(d.From), d.Count, d.Reason, keptTicks)
+			msOrNone(d.From), d.Count, d.Reason, keptTicks, placeText(d.Run))
 	})
 	switch {
 	case err != nil:
@@ -40,6 +40,7 @@ func (s *Store) DecideTick(ctx context.Context, d delivery.TickDecision) (delive
 
 // FireTick enqueues the job of an instant of a series unless this instant or a later
 // one of the series has fired in its queue before, and reports whether it did.
+// ErrOvertaken: a later one has.
 func (s *Store) FireTick(ctx context.Context, series string, at time.Time, job jobs.Job) (bool, error) {
 	if err := job.Err(); err != nil {
 		return false, fmt.Errorf("fire %s: %w", job.Key, err)
@@ -51,6 +52,9 @@ func (s *Store) FireTick(ctx context.Context, series string, at time.Time, job j
 		return s.runCode(ctx, "fire", []string{taskKey(job.Queue, job.Key), pendingKey(job.Queue), firedKey(job.Queue)},
 			job.Key, series, at.UnixMilli(), s.tickMessage(ctx, job), keptSeries)
 	})
+	if err == nil && code == 4 {
+		err = delivery.ErrOvertaken
+	}
 	if err != nil {
 		return false, fmt.Errorf("fire %s: %w", job.Key, err)
 	}
@@ -84,13 +88,7 @@ func (s *Store) CloseTick(ctx context.Context, e delivery.TickEnd) (bool, error)
 			why += "; " + e.Note
 		}
 	}
-	var queue, run string
-	if e.Run != nil {
-		queue, run = e.Run.Queue, e.Run.Key
-		if e.Run.Plan != "" {
-			run = planMark + e.Run.Plan
-		}
-	}
+	queue, run, _ := strings.Cut(placeText(e.Run), " ")
 	keys, nonce := []string{scheduleKey(e.Name), scheduleTicksKey(e.Name)}, rand.Text()
 	code, err := surely(ctx, func() (int64, error) {
 		return s.runCode(ctx, "ticked", keys, nonce, e.Tick.Text, what, e.Tick.At.UnixMilli(), queue, run, why, e.Late.Milliseconds(), keptTicks)
@@ -103,6 +101,17 @@ func (s *Store) CloseTick(ctx context.Context, e delivery.TickEnd) (bool, error)
 
 // planMark tells the ID of a plan from the key of a job, which has no blanks.
 const planMark = "plan "
+
+// placeText is the text that readPlace reads; empty: there is none.
+func placeText(p *delivery.JobPlace) string {
+	switch {
+	case p == nil:
+		return ""
+	case p.Plan != "":
+		return p.Queue + " " + planMark + p.Plan
+	}
+	return p.Queue + " " + p.Key
+}
 
 // readPlace reads '<queue> <key>' or '<queue> plan <id>'; nil when there is none.
 func readPlace(text string) *delivery.JobPlace {

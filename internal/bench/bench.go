@@ -5,11 +5,9 @@ package bench
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/worker"
@@ -102,7 +101,7 @@ func Run(ctx context.Context, url string, o Options) ([]Row, error) {
 }
 
 func once(ctx context.Context, s *store.Store, m measure, n int) (rate float64, err error) {
-	b := &bench{store: s, redis: s.Redis(), jobs: n, queue: "bench-" + strings.ToLower(rand.Text()[:10])}
+	b := &bench{store: s, redis: s.Redis(), jobs: n, queue: delivery.PassingQueue("bench")}
 	defer func() {
 		for _, kind := range []string{noop.Definition().Name, steps.Definition().Name} {
 			err = errors.Join(err, s.Unpublish(context.WithoutCancel(ctx), kind))

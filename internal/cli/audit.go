@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -31,11 +32,11 @@ func (a *App) auditList() *cobra.Command {
 			if limit < 1 || limit > 100_000 {
 				return usage(&jobs.InvalidError{Field: "limit", Value: limit, Bound: "from 1 to 100000"})
 			}
-			for text, to := range map[*string]*time.Time{&since: &f.Since, &before: &f.Before} {
-				var err error
-				if *to, err = instant(*text); err != nil {
-					return usage(err)
-				}
+			var errs [2]error
+			f.Since, errs[0] = instant("since", since)
+			f.Before, errs[1] = instant("before", before)
+			if err := errors.Join(errs[:]...); err != nil {
+				return usage(err)
 			}
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
 				if err := a.knownStream(ctx, s, f.Stream); err != nil {
@@ -65,16 +66,16 @@ func (a *App) auditList() *cobra.Command {
 }
 
 // instant reads a time, or how long ago it was; "" is none.
-func instant(text string) (time.Time, error) {
+func instant(field, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if ago, err := time.ParseDuration(text); err == nil {
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
 		return time.Now().Add(-ago).UTC(), nil
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return at, &jobs.InvalidError{Field: "time", Value: text, Bound: "a time such as 2026-01-31T09:00:00Z, or a duration such as 24h"}
+		return at, &jobs.InvalidError{Field: field, Value: text, Bound: "a time such as 2026-01-31T09:00:00Z, or a duration such as 24h"}
 	}
 	return at, nil
 }
@@ -162,6 +163,11 @@ func readSeals(path string) ([]delivery.Seal, error) {
 }
 
 func (a *App) verifyFile(path, queue string, keys audit.Keys, known []delivery.Seal) error {
+	if queue != "" {
+		if err := audit.CheckStream(queue); err != nil {
+			return err
+		}
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return usage(err)
@@ -173,6 +179,9 @@ func (a *App) verifyFile(path, queue string, keys audit.Keys, known []delivery.S
 	}
 	if queue != "" {
 		findings = slices.DeleteFunc(findings, func(f audit.Finding) bool { return f.Stream != queue && f.Stream != audit.InFile })
+		if len(findings) == 0 {
+			return fmt.Errorf("%s has no decision of %s: %w", path, queue, jobs.ErrNotFound)
+		}
 	}
 	return a.showFindings(findings, keys)
 }

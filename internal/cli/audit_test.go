@@ -50,7 +50,7 @@ func TestAuditFindsWhatWasTamperedWith(t *testing.T) {
 	if code, text := command("audit", "verify", "-o", "json"); code != 1 || !strings.Contains(text, "those before it were cut off") {
 		t.Errorf("%d: %s", code, text)
 	}
-	if code, text := command("audit", "list", "--since", "yesterday"); code != 2 || !strings.Contains(text, `time "yesterday": must be a time such as`) {
+	if code, text := command("audit", "list", "--since", "yesterday"); code != 2 || !strings.Contains(text, `since "yesterday": must be a time such as`) {
 		t.Errorf("%d: %s", code, text)
 	}
 }
@@ -114,6 +114,8 @@ func TestAuditSealsExportsAndTrims(t *testing.T) {
 	if err != nil || os.WriteFile(file("edited"), bytes.Replace(text, []byte(`"actor":"ada"`), []byte(`"actor":"eve"`), 1), 0o600) != nil {
 		t.Fatal(err)
 	}
+	command(3, []string{"audit", "verify", "--file", file("moved"), "--queue", "eches"}, "has no decision of eches")
+	command(2, []string{"audit", "verify", "--file", file("moved"), "--queue", "@x"}, "queue", "@cron")
 	command(1, []string{"audit", "verify", "--file", file("edited")}, "BROKEN at", "it was edited")
 	command(2, []string{"audit", "verify", "--file", file("none")}, "no such file")
 	command(2, []string{"audit", "verify", "--seals", file("none")}, "no such file")

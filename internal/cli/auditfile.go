@@ -111,7 +111,7 @@ func (a *App) moveDecisions(ctx context.Context, s *store.Store, e exporting) er
 	if err != nil {
 		return err
 	}
-	before, err := instant(e.before)
+	before, err := instant("before", e.before)
 	if err != nil {
 		return usage(err)
 	}

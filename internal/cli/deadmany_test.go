@@ -33,7 +33,7 @@ func quarantineMany(t *testing.T, url string, n int) *store.Store {
 		t.Fatal(err)
 	}
 	for _, d := range batch.Deliveries {
-		failure := jobs.Failure{Class: jobs.ClassInvalid, Rule: "r", Step: "first", Message: "row 17 is bad\x1b[31m", Stack: "deep", At: time.Now()}
+		failure := jobs.Failure{Class: jobs.ClassInvalid, Rule: "r", Step: "first", Message: "row 17 is bad\x1b[31m", Stack: "deep\x1b[31m\n\tin a file", At: time.Now()}
 		entry := delivery.Entry{Class: failure.Class, Rule: "r", Reason: "no use", Step: "first", Message: failure.Message, Worker: "w", Trace: "00-1"}
 		if err := s.Settle(t.Context(), d, delivery.Verdict{Outcome: delivery.Quarantine, Failure: &failure, Entry: entry}); err != nil {
 			t.Fatal(err)
@@ -60,6 +60,7 @@ func TestDeadCommands(t *testing.T) {
 		{"list --text nothing", 0, "SIGNATURE"},
 		{"list --kind echo --class invalid --tenant acme --group SIG --since 1h --limit 500 -o json", 0, `"read": 103`},
 		{"list --since yesterday", 2, "since"},
+		{"list --since=-5h", 2, `since "-5h": must be a time such as`},
 		{"list --kind-version -1", 2, "version"},
 		{"groups", 0, "row <n> is bad"},
 		{"groups --state odd", 2, "state"},
@@ -82,6 +83,9 @@ func TestDeadCommands(t *testing.T) {
 		{"replay --group SIG --payload {} --reason x", 2, "one job"},
 		{"replay k0 --group SIG --reason x", 2, "not both"},
 		{"replay k0 k1", 2, "at most"},
+		{"replay k0 --wait --reason x", 2, "--wait is of a plan"},
+		{"replay k0 --rate 7 --most 1 --reason x", 2, "--rate is of a plan"},
+		{"replay k0 --plan p --reason x", 2, "--plan is of a plan"},
 		{"replay k0 --payload { --reason x", 2, `payload "of 1 byte": must be valid JSON`},
 		{"replay k0 --payload @/none --reason x", 2, "read --payload"},
 		{`replay k0 --payload "y" --from-start --reason edited`, 0, "PENDING"},

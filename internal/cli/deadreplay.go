@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/perdure/perdure/deadletter"
 	"github.com/perdure/perdure/internal/delivery"
@@ -36,6 +37,9 @@ func (a *App) deadReplay() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd, func(ctx context.Context, s *store.Store) error {
 				if len(args) == 1 {
+					if err := planOnly(cmd.Flags()); err != nil {
+						return err
+					}
 					return a.replayOne(ctx, s, args[0], f)
 				}
 				return a.replayMany(ctx, s, f)
@@ -53,6 +57,16 @@ func (a *App) deadReplay() *cobra.Command {
 	c.Flags().StringVar(&f.plan.ID, "plan", "", "of a plan: its name; the same again is the same plan (default: a random one)")
 	c.Flags().BoolVar(&f.wait, "wait", false, "of a plan: show how far it has come until it ends or stops")
 	return c
+}
+
+// planOnly refuses what has no meaning for one job.
+func planOnly(flags *pflag.FlagSet) error {
+	for _, name := range []string{"rate", "most", "no-canary", "keep-going", "plan", "wait"} {
+		if flags.Changed(name) {
+			return usage(fmt.Errorf("--%s is of a plan, and a job whose key is given returns at once: leave it out, or select by a filter", name))
+		}
+	}
+	return nil
 }
 
 // upTo allows at most n arguments.

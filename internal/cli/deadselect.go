@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -40,22 +39,10 @@ func (s *selection) flags(flags *pflag.FlagSet) {
 func (s *selection) filter() (delivery.DeadFilter, error) {
 	f := s.f
 	f.Class = jobs.Class(s.class)
-	var errs []error
-	for _, at := range []struct {
-		name, text string
-		to         *time.Time
-	}{{"since", s.since, &f.Since}, {"before", s.before, &f.Before}} {
-		if at.text == "" {
-			continue
-		}
-		var err error
-		if ago, bad := time.ParseDuration(at.text); bad == nil {
-			*at.to = time.Now().Add(-ago).UTC()
-		} else if *at.to, err = time.Parse(time.RFC3339, at.text); err != nil {
-			errs = append(errs, &jobs.InvalidError{Field: at.name, Value: at.text, Bound: "a time such as 2026-01-31T09:00:00Z, or a duration such as 24h"})
-		}
-	}
-	return f, errors.Join(append(errs, f.Check())...)
+	var errs [2]error
+	f.Since, errs[0] = instant("since", s.since)
+	f.Before, errs[1] = instant("before", s.before)
+	return f, errors.Join(errs[0], errs[1], f.Check())
 }
 
 // bulk is a decision about many entries.

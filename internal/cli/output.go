@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/perdure/perdure/jobs"
 )
@@ -24,7 +25,20 @@ func (a *App) print(v any, people func()) error {
 	return encoder.Encode(v)
 }
 
-func (a *App) printf(format string, args ...any) { fmt.Fprintf(a.Out, format, args...) }
+// printf writes lines for people. Text from elsewhere in them has no say over their terminal.
+func (a *App) printf(format string, args ...any) {
+	fmt.Fprint(a.Out, plain(fmt.Sprintf(format, args...), "\n\t"))
+}
+
+// plain replaces the control characters of a text but for some.
+func plain(text, but string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && !strings.ContainsRune(but, r) {
+			return ' '
+		}
+		return r
+	}, text)
+}
 
 // table writes rows in columns, the first row being the headings.
 func (a *App) table(rows ...[]string) {
@@ -41,12 +55,7 @@ func (a *App) table(rows ...[]string) {
 // oneLine makes text from elsewhere safe for a terminal: one line, no control
 // characters, cut.
 func oneLine(text string, most int) string {
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 127 {
-			return ' '
-		}
-		return r
-	}, text)
+	text = plain(text, "")
 	if runes := []rune(text); len(runes) > most {
 		return string(runes[:most-3]) + "..."
 	}
@@ -94,10 +103,10 @@ func does[N int | int64](n N, one, verb string) string {
 
 // story tells a job to people.
 func (a *App) story(i jobs.Info) {
-	a.printf("%s/%s  %s  %s\n", i.Queue, i.Key, cmp.Or(i.Kind, "(unreadable)"), strings.ToUpper(string(i.State)))
-	a.printf("  incarnation %s, enqueued %s, executions %d, attempts used %d, crashes %d\n", i.Incarnation, clock(i.EnqueuedAt), i.Runs, i.Attempts, i.Crashes)
+	a.printf("%s/%s  %s  %s\n", i.Queue, i.Key, oneLine(cmp.Or(i.Kind, "(unreadable)"), 200), strings.ToUpper(string(i.State)))
+	a.printf("  incarnation %s, enqueued %s, executions %d, attempts used %d, crashes %d\n", oneLine(i.Incarnation, 100), clock(i.EnqueuedAt), i.Runs, i.Attempts, i.Crashes)
 	if i.Tenant != "" {
-		a.printf("  tenant %s\n", i.Tenant)
+		a.printf("  tenant %s\n", oneLine(i.Tenant, 200))
 	}
 	switch {
 	case i.WaitingOn != nil && i.WaitingOn.Type == "operator":

@@ -322,31 +322,35 @@ const largeBackfill = 100
 
 func (a *App) cronBackfill() *cobra.Command {
 	var from, until, reason string
-	var dry, yes bool
+	var dry, yes, forgotten bool
 	c := &cobra.Command{
 		Use: "backfill NAME --from TIME --until TIME --reason WHY", Short: "Enqueue the jobs of past ticks that have not fired",
 		Long: "Enqueue the jobs of the ticks from one time to another, both included, that have not fired; at most 1000.\n" +
-			"--dry-run says which. Ticks that are still to come are not among them.",
+			"--dry-run says which. Ticks that are still to come are not among them.\n" +
+			fmt.Sprintf("Ticks that the record of the last %d does not reach are \"forgotten\": they may have fired.\n", delivery.KeptTicks) +
+			"Where their jobs are gone too, nothing can tell, and only --forgotten enqueues them.",
 		Args: exactly(1, "the schedule's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			begin, end, err := span(from, until)
 			if err != nil {
 				return err
 			}
+			in := cron.Range{From: begin, Until: end, Forgotten: forgotten, Dry: true}
 			return a.withDesk(cmd, func(ctx context.Context, d *cron.Desk) error {
-				filled, err := d.Backfill(ctx, args[0], begin, end, true, jobs.Decision{})
+				filled, err := d.Backfill(ctx, args[0], in, jobs.Decision{})
 				if err != nil {
 					return err
 				}
-				if n := fresh(filled); n > largeBackfill && !yes && !dry {
+				if n := tally(filled, "new"); n > largeBackfill && !yes && !dry {
 					return usage(fmt.Errorf("%s would be enqueued: confirm with --yes, or see them with --dry-run", count(n, "job")))
 				}
 				if !dry {
-					if filled, err = d.Backfill(ctx, args[0], begin, end, false, a.decision(reason)); err != nil {
+					in.Dry = false
+					if filled, err = d.Backfill(ctx, args[0], in, a.decision(reason)); err != nil {
 						return err
 					}
 				}
-				return a.print(map[string]any{"dry_run": dry, "enqueued": fresh(filled), "ticks": filled}, func() { a.backfillTable(filled, dry) })
+				return a.print(map[string]any{"dry_run": dry, "enqueued": tally(filled, "new"), "ticks": filled}, func() { a.backfillTable(filled, dry) })
 			})
 		},
 	}
@@ -354,6 +358,7 @@ func (a *App) cronBackfill() *cobra.Command {
 	c.Flags().StringVar(&until, "until", "", "the last instant, RFC 3339 (required)")
 	c.Flags().StringVar(&reason, "reason", "", "why, for the record (required, unless --dry-run)")
 	c.Flags().BoolVar(&dry, "dry-run", false, "only say which jobs would be enqueued")
+	c.Flags().BoolVar(&forgotten, "forgotten", false, "enqueue forgotten ticks too: some may run a second time")
 	c.Flags().BoolVar(&yes, "yes", false, fmt.Sprintf("do not ask to confirm more than %d jobs", largeBackfill))
 	return c
 }
@@ -370,9 +375,10 @@ func span(from, until string) (begin, end time.Time, err error) {
 	return begin, end, nil
 }
 
-func fresh(filled []cron.Filled) (n int) {
+// tally counts the ticks of a state.
+func tally(filled []cron.Filled, state string) (n int) {
 	for _, f := range filled {
-		if f.State == "new" {
+		if f.State == state {
 			n++
 		}
 	}
@@ -389,5 +395,8 @@ func (a *App) backfillTable(filled []cron.Filled, dry bool) {
 	if dry {
 		done = "would be enqueued"
 	}
-	a.printf("%d of %s %s\n", fresh(filled), count(len(filled), "tick"), done)
+	a.printf("%d of %s %s\n", tally(filled, "new"), count(len(filled), "tick"), done)
+	if n := tally(filled, "forgotten"); n > 0 {
+		a.printf("%d forgotten: the record does not reach back so far, they may have fired; --forgotten enqueues them too\n", n)
+	}
 }

@@ -93,7 +93,7 @@ func TestCron(t *testing.T) {
 	on(4, "under way", "trigger", "again", "--reason", "now")
 	on(0, "active", "resume", "nightly", "--reason", "back")
 	day := []string{"backfill", "nightly", "--from", "2026-01-01T00:00:00Z", "--until", "2026-01-03T00:00:00Z"}
-	on(0, "nightly@2026-01-01T01:30:00Z|2 of 2 ticks would be enqueued", append(day, "--dry-run")...)
+	on(0, "nightly@2026-01-01T01:30:00Z|2 of 2 ticks would be enqueued", append(day, "--dry-run", "--forgotten")...)
 	on(2, "reason", day...)
 	on(0, "2 of 2 ticks enqueued", append(day, "--reason", "it was down")...)
 	on(0, "0 of 2 ticks enqueued|pending", append(day, "--reason", "it was down")...)
@@ -113,6 +113,7 @@ func TestCron(t *testing.T) {
 	on(2, `replay.rate "number 0.5": must be a whole number`, "add", "x", "--when", "@daily", "--replay", `{"rate":0.5}`, "--reason", "r")
 	on(2, `replay.newer "number": must be a text`, "add", "x", "--when", "@daily", "--replay", `{"newer":7}`, "--reason", "r")
 	on(2, `its fields: there is more after it`, "add", "x", "--when", "@daily", "--replay", `{} {}`, "--reason", "r")
+	on(2, `null is none`, "add", "x", "--when", "@daily", "--replay", `null`, "--reason", "r")
 	on(2, `replay "array": must be a JSON object`, "add", "x", "--when", "@daily", "--replay", `[]`, "--reason", "r")
 	on(2, "replay|unknown field", "add", "x", "--when", "@daily", "--replay", `{"clas":"timeout"}`, "--reason", "r")
 	on(2, "from|a time such as", "backfill", "nightly", "--from", "yesterday", "--until", "2026-01-03T00:00:00Z")

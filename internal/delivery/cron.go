@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,6 +19,10 @@ const (
 // it last.
 const Lapse = 2 * time.Minute
 
+// KeptTicks is how many ticks, or runs of skipped ones, are kept on record of one
+// schedule.
+const KeptTicks = 1000
+
 // Scheduled is a schedule as it stands.
 type Scheduled struct {
 	jobs.Timetable
@@ -31,6 +36,8 @@ type Scheduled struct {
 	Declared time.Time      `json:"declared_at,omitzero"` // by a process, last
 	Fired    int64          `json:"fired"`
 	Left     int64          `json:"skipped_total"` // ticks that were skipped
+
+	Unreadable string `json:"unreadable,omitempty"` // why; then nothing but the name is known
 }
 
 // Rests reports whether a schedule of code or file is not declared any more.
@@ -68,6 +75,7 @@ type TickDecision struct {
 	Name     string
 	Revision int64
 	Last     time.Time // as it was when this was decided
+	Run      *JobPlace // likewise
 	Until    time.Time // this tick and those before it are decided
 	Open     *OpenTick // it fires; else these are skipped
 	From     time.Time // skipped: the first of them
@@ -83,7 +91,7 @@ type TickAnswer int
 // The answers. Whoever gets another one than TickDecided reads the schedule again.
 const (
 	TickDecided TickAnswer = iota
-	TickPassed             // others have decided, or the schedule was changed, paused or removed
+	TickPassed             // others have decided, a run has begun, or the schedule was changed, paused or removed
 	TickEarly              // it is not due yet
 )
 
@@ -114,6 +122,18 @@ type TickRecord struct {
 	Reason string        `json:"reason,omitempty"`
 	Late   time.Duration `json:"late,omitempty"`
 }
+
+// Series is what a queue remembers the last instant of that has fired: a schedule's
+// ticks, or its triggers.
+func Series(schedule string, trigger bool) string {
+	if trigger {
+		return schedule + "@trigger"
+	}
+	return schedule
+}
+
+// ErrOvertaken is matched by errors of ticks that are to fire after a later one has.
+var ErrOvertaken = errors.New("a later tick has fired in its queue; if Redis' clock was ahead then, remove the schedule and add it again")
 
 // ErrBusy is matched by errors of decisions about a schedule that meet a tick on its
 // way.

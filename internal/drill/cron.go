@@ -85,7 +85,7 @@ func (s *stage) endSchedule(ctx context.Context, name string) (ended delivery.Sc
 		ended, err = s.store.Schedule(ctx, name)
 		return ended.Open == nil, err
 	})
-	return ended, errors.Join(err, s.store.RemoveSchedule(ctx, name, byDrill))
+	return ended, errors.Join(err, s.store.RemoveSchedule(ctx, name, time.Time{}, byDrill))
 }
 
 // instants counts the jobs of a schedule's seconds.

@@ -5,7 +5,6 @@ package drill
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/examples/orders"
+	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/internal/devredis"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/store"
@@ -138,7 +138,7 @@ type stage struct {
 const steadyAfter = 3500 * time.Millisecond
 
 func openStage(ctx context.Context, o Options) (*stage, error) {
-	s := &stage{queue: "drill-" + strings.ToLower(rand.Text()[:10]), redis: o.Redis, url: o.RedisURL, executable: o.Executable, log: o.Log}
+	s := &stage{queue: delivery.PassingQueue("drill"), redis: o.Redis, url: o.RedisURL, executable: o.Executable, log: o.Log}
 	var err error
 	if s.orders, err = orders.Sample(); err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 // Books is what decisions of people about schedules need of the store.
 type Books interface {
 	Store
-	RemoveSchedule(ctx context.Context, name string, by jobs.Decision) error
+	RemoveSchedule(ctx context.Context, name string, now time.Time, by jobs.Decision) error
 	PauseSchedule(ctx context.Context, name string, now time.Time, by jobs.Decision) error
 	ResumeSchedule(ctx context.Context, name string, now time.Time, by jobs.Decision) error
 	TriggerSchedule(ctx context.Context, name string, tick delivery.OpenTick) error
@@ -97,7 +97,7 @@ func view(s delivery.Scheduled, now time.Time, next int) View {
 		v.State = "resting"
 	}
 	times, err := Parse(s.Timetable)
-	if err != nil {
+	if s.Unreadable != "" || err != nil {
 		v.State = "unreadable"
 		return v
 	}
@@ -154,7 +154,7 @@ func (d *Desk) Add(ctx context.Context, t jobs.Timetable, by jobs.Decision) (Sto
 
 // Remove forgets a schedule; its jobs stay. ErrConflict: a process declares it.
 func (d *Desk) Remove(ctx context.Context, name string, by jobs.Decision) error {
-	return d.store.RemoveSchedule(ctx, name, by)
+	return d.store.RemoveSchedule(ctx, name, time.Time{}, by)
 }
 
 // Pause skips a schedule's ticks until it is resumed.
@@ -253,19 +253,25 @@ func (d *Desk) readyReplay(ctx context.Context, s delivery.Scheduled, tick *deli
 // maxBackfill is how many ticks one backfill makes up for.
 const maxBackfill = 1000
 
+// Range says which ticks a backfill makes up for.
+type Range struct {
+	From, Until time.Time // both included
+	Forgotten   bool      // also those of which nothing is on record any more: they may have fired
+	Dry         bool      // only say which
+}
+
 // Filled is a tick of a backfill.
 type Filled struct {
 	At    time.Time         `json:"at"`
 	Job   delivery.JobPlace `json:"job"`
-	State string            `json:"state"` // "new": it is enqueued, or would be; "fired": it has fired; else the state of the job under its key
+	State string            `json:"state"` // "new": it is enqueued, or would be; "fired": it has fired; "forgotten": it may have; else the state of the job under its key
 	Error string            `json:"error,omitempty"`
 }
 
-// Backfill enqueues the jobs of the ticks from one time to another, both included,
-// that have not fired; dry only says which. Ticks that are still to come are not
-// among them. ErrInvalid: there are more than 1000.
-func (d *Desk) Backfill(ctx context.Context, name string, from, until time.Time, dry bool, by jobs.Decision) ([]Filled, error) {
-	if !dry {
+// Backfill enqueues the jobs of the ticks of a range that have not fired. Ticks that
+// are still to come are not among them. ErrInvalid: there are more than 1000.
+func (d *Desk) Backfill(ctx context.Context, name string, in Range, by jobs.Decision) ([]Filled, error) {
+	if !in.Dry {
 		if err := by.Check(); err != nil {
 			return nil, err
 		}
@@ -277,11 +283,11 @@ func (d *Desk) Backfill(ctx context.Context, name string, from, until time.Time,
 	if s.Replay != nil {
 		return nil, fmt.Errorf("backfill schedule %s: it replays what is dead now, which a time of the past has no part in; trigger it: %w", name, jobs.ErrConflict)
 	}
-	all, ticks, err := d.ticks(ctx, s, from, until)
-	if err != nil || dry || len(ticks) == 0 {
+	all, ticks, err := d.ticks(ctx, s, in)
+	if err != nil || in.Dry || len(ticks) == 0 {
 		return all, err
 	}
-	if err := d.store.RecordBackfill(ctx, name, from, until, len(ticks), by); err != nil {
+	if err := d.store.RecordBackfill(ctx, name, in.From, in.Until, len(ticks), by); err != nil {
 		return nil, err
 	}
 	at := map[string]int{}
@@ -303,9 +309,9 @@ func (d *Desk) Backfill(ctx context.Context, name string, from, until time.Time,
 }
 
 // ticks returns the ticks of a range, and the jobs of those that are to be enqueued.
-func (d *Desk) ticks(ctx context.Context, s delivery.Scheduled, from, until time.Time) ([]Filled, []jobs.Job, error) {
-	if !from.Before(until) && !from.Equal(until) {
-		return nil, nil, &jobs.InvalidError{Field: "from", Value: from, Bound: "not later than until"}
+func (d *Desk) ticks(ctx context.Context, s delivery.Scheduled, in Range) ([]Filled, []jobs.Job, error) {
+	if in.From.After(in.Until) {
+		return nil, nil, &jobs.InvalidError{Field: "from", Value: in.From, Bound: "not later than until"}
 	}
 	times, err := Parse(s.Timetable)
 	if err != nil {
@@ -315,15 +321,16 @@ func (d *Desk) ticks(ctx context.Context, s delivery.Scheduled, from, until time
 	if err != nil {
 		return nil, nil, err
 	}
-	fired, err := d.fired(ctx, s.Name)
+	fired, since, err := d.fired(ctx, s)
 	if err != nil {
 		return nil, nil, err
 	}
+	until := in.Until
 	if until.After(s.Last) {
 		until = s.Last
 	}
 	all, todo := []Filled{}, []jobs.Job{}
-	for at, ever := times.Next(from.Add(-time.Nanosecond)); ever && !at.After(until); at, ever = times.Next(at) {
+	for at, ever := times.Next(in.From.Add(-time.Nanosecond)); ever && !at.After(until); at, ever = times.Next(at) {
 		if len(all) == maxBackfill {
 			return nil, nil, &jobs.InvalidError{Field: "range", Value: fmt.Sprintf("of more than %d ticks", maxBackfill), Bound: fmt.Sprintf("of at most %d ticks; take it in parts", maxBackfill)}
 		}
@@ -337,6 +344,8 @@ func (d *Desk) ticks(ctx context.Context, s delivery.Scheduled, from, until time
 			return nil, nil, err
 		case fired[job.Key]:
 			f.State = "fired"
+		case at.Before(since) && !in.Forgotten:
+			f.State = "forgotten"
 		default:
 			todo = append(todo, job)
 		}
@@ -345,14 +354,27 @@ func (d *Desk) ticks(ctx context.Context, s delivery.Scheduled, from, until time
 	return all, todo, nil
 }
 
-// fired returns the keys of the ticks that are on record to have fired.
-func (d *Desk) fired(ctx context.Context, name string) (map[string]bool, error) {
-	records, err := d.store.ScheduleTicks(ctx, name, 1000)
-	keys := map[string]bool{}
-	for _, r := range records {
-		if r.What == "fired" {
+// fired returns the keys of the ticks that are on record to have fired, and since when
+// all are on record; zero: they always were.
+func (d *Desk) fired(ctx context.Context, s delivery.Scheduled) (keys map[string]bool, since time.Time, err error) {
+	records, err := d.store.ScheduleTicks(ctx, s.Name, delivery.KeptTicks)
+	if len(records) == delivery.KeptTicks {
+		since = s.Last.Add(time.Nanosecond)
+	}
+	keys = map[string]bool{}
+	for _, r := range records { // newest first
+		switch {
+		case r.What == "fired":
 			keys[r.Key] = true
+		case r.What == "triggered":
+			continue
+		}
+		if !since.IsZero() {
+			since = r.At
+			if r.What == "skipped" && !r.From.IsZero() {
+				since = r.From
+			}
 		}
 	}
-	return keys, err
+	return keys, since, err
 }

@@ -1,6 +1,7 @@
 package cron
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -90,7 +91,7 @@ func TestBackfill(t *testing.T) {
 	b.take() // the first has run and is forgotten
 	d := NewDesk(b.store)
 	want := keys("s", began, 120, 180, 240, 300)
-	dry, err := d.Backfill(b.ctx, "s", began.Add(time.Second), b.clock.now().Add(time.Hour), true, jobs.Decision{})
+	dry, err := d.Backfill(b.ctx, "s", Range{From: began.Add(time.Second), Until: b.clock.now().Add(time.Hour), Dry: true}, jobs.Decision{})
 	b.ok(err)
 	if got := newKeys(dry); !slices.Equal(got, want) || dry[0].State != "fired" || len(dry) != 5 {
 		t.Errorf("dry run: %+v, want %v", dry, want)
@@ -98,9 +99,9 @@ func TestBackfill(t *testing.T) {
 	if got := b.take(); len(got) > 0 {
 		t.Errorf("the dry run enqueued %v", got)
 	}
-	filled, err := d.Backfill(b.ctx, "s", began.Add(2*time.Minute), b.clock.now(), false, by)
+	filled, err := d.Backfill(b.ctx, "s", Range{From: began.Add(2 * time.Minute), Until: b.clock.now()}, by)
 	b.ok(err)
-	again, err := d.Backfill(b.ctx, "s", began.Add(time.Second), b.clock.now(), false, by)
+	again, err := d.Backfill(b.ctx, "s", Range{From: began.Add(time.Second), Until: b.clock.now()}, by)
 	b.ok(err)
 	if got := newKeys(filled); !slices.Equal(got, want) || len(newKeys(again)) > 0 || again[1].State != "pending" {
 		t.Errorf("enqueued %v, then %+v", got, again)
@@ -126,6 +127,77 @@ func newKeys(filled []Filled) (all []string) {
 	return all
 }
 
+// TestBackfillOfForgottenTicks: where record and job are gone, nobody knows whether a
+// tick has fired, and it does so again only when that is asked for.
+func TestBackfillOfForgottenTicks(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.add(every("s", 1))
+	began, r := b.clock.now(), b.runner()
+	const ticks = delivery.KeptTicks + 5
+	for range ticks {
+		b.pass(r, time.Second)
+		b.take()
+	}
+	d := NewDesk(b.store)
+	in := Range{From: began.Add(time.Second), Until: began.Add(10 * time.Second)}
+	filled, err := d.Backfill(b.ctx, "s", in, by)
+	b.ok(err)
+	for i, f := range filled {
+		if want := map[bool]string{true: "forgotten", false: "fired"}[i < 5]; f.State != want {
+			t.Errorf("tick %d of %d is %q, want %q", i+1, ticks, f.State, want)
+		}
+	}
+	if got := b.take(); len(filled) != 10 || len(got) > 0 {
+		t.Errorf("%d ticks, enqueued again %v", len(filled), got)
+	}
+	in.Forgotten = true
+	filled, err = d.Backfill(b.ctx, "s", in, by)
+	b.ok(err)
+	if got, want := newKeys(filled), keys("s", began, 1, 2, 3, 4, 5); !slices.Equal(got, want) || len(b.take()) != len(want) {
+		t.Errorf("asked for: %v, want %v", got, want)
+	}
+}
+
+// TestBackfillBeforeTheRecord: skipped ticks and triggers on record tell how far back it
+// reaches.
+func TestBackfillBeforeTheRecord(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	run := func(n int, r delivery.TickRecord) []delivery.TickRecord {
+		return slices.Repeat([]delivery.TickRecord{r}, n)
+	}
+	fired := delivery.TickRecord{What: "fired", At: at}
+	for _, c := range []struct {
+		what    string
+		records []delivery.TickRecord // newest first
+		want    time.Time
+	}{
+		{"all are on record", run(999, fired), time.Time{}},
+		{"the oldest has fired", run(1000, fired), at},
+		{"the oldest were skipped", append(run(999, fired), delivery.TickRecord{What: "skipped", From: at.Add(-time.Hour), At: at}), at.Add(-time.Hour)},
+		{"the oldest was a trigger", append(run(999, fired), delivery.TickRecord{What: "triggered", At: at.Add(-time.Hour)}), at},
+		{"before that the timing was another", append(run(999, fired), delivery.TickRecord{What: "changed", From: at.Add(-time.Hour), At: at}), at},
+		{"nothing but triggers", run(1000, delivery.TickRecord{What: "triggered", At: at}), at.Add(time.Hour + 1)},
+	} {
+		d := NewDesk(onRecord{records: c.records})
+		_, since, err := d.fired(t.Context(), delivery.Scheduled{Last: at.Add(time.Hour)})
+		if err != nil || !since.Equal(c.want) {
+			t.Errorf("%s: since %v, want %v; %v", c.what, since, c.want, err)
+		}
+	}
+}
+
+// onRecord is a store of which only the record of ticks is asked for.
+type onRecord struct {
+	Books
+	records []delivery.TickRecord
+}
+
+func (o onRecord) ScheduleTicks(context.Context, string, int) ([]delivery.TickRecord, error) {
+	return o.records, nil
+}
+
 func TestBackfillRefuses(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -146,7 +218,7 @@ func TestBackfillRefuses(t *testing.T) {
 		"the wrong way":  {"s", now, now.Add(-time.Minute), by, jobs.ErrInvalid},
 		"nothing to see": {"none", now, now, by, jobs.ErrNotFound},
 	} {
-		if _, err := d.Backfill(b.ctx, c.name, c.from, c.until, false, c.by); !errors.Is(err, c.want) {
+		if _, err := d.Backfill(b.ctx, c.name, Range{From: c.from, Until: c.until}, c.by); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", what, err, c.want)
 		}
 	}

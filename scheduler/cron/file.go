@@ -1,10 +1,14 @@
 package cron
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -29,12 +33,16 @@ func ReadFile(name string, text []byte) ([]jobs.Timetable, error) {
 	if len(text) > maxFile {
 		return nil, &jobs.InvalidError{Field: name, Value: fmt.Sprintf("of %d bytes", len(text)), Bound: fmt.Sprintf("at most %d bytes", maxFile)}
 	}
-	var document yaml.Node
-	if err := yaml.Unmarshal(text, &document); err != nil {
+	var document, second yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&document); err != nil && err != io.EOF {
 		return nil, &jobs.InvalidError{Field: name, Value: strings.TrimPrefix(err.Error(), "yaml: "), Bound: "YAML"}
 	}
 	if len(document.Content) == 0 {
 		return nil, nil
+	}
+	if err := decoder.Decode(&second); err != io.EOF {
+		return nil, &jobs.InvalidError{Field: name, Value: "another document after ---", Bound: "one document with all schedules"}
 	}
 	var list []jobs.Timetable
 	err := f.members(document.Content[0], "the file", map[string]func(*yaml.Node) error{
@@ -155,7 +163,7 @@ func (f file) text(field string, to *string) func(*yaml.Node) error {
 
 func (f file) number(field string, to *int) func(*yaml.Node) error {
 	return func(n *yaml.Node) error {
-		if n.Tag != "!!int" || n.Decode(to) != nil {
+		if n.Tag != "!!int" || !asWritten(n) || n.Decode(to) != nil {
 			return f.bad(n, field, "a whole number")
 		}
 		return nil
@@ -180,7 +188,7 @@ func (f file) span(field string, to *jobs.Span) func(*yaml.Node) error {
 	}
 }
 
-// payload turns any YAML into JSON.
+// payload turns YAML into JSON that says the same.
 func (f file) payload(to *json.RawMessage) func(*yaml.Node) error {
 	return func(n *yaml.Node) error {
 		var v any
@@ -193,6 +201,52 @@ func (f file) payload(to *json.RawMessage) func(*yaml.Node) error {
 			return f.bad(n, "payload", "what JSON can say")
 		}
 		*to = data
-		return nil
+		return f.kept(n)
 	}
+}
+
+// kept returns an error for what YAML makes something else of in a payload that was
+// decoded, so that its aliases are known to end.
+func (f file) kept(n *yaml.Node) error {
+	if n.Kind == yaml.AliasNode {
+		return f.kept(n.Alias)
+	}
+	switch {
+	case n.Kind != yaml.ScalarNode:
+	case n.Tag == "!!timestamp":
+		return f.bad(n, "payload", "in quotes: YAML makes an instant of it")
+	case !asWritten(n):
+		return f.bad(n, "payload", "a decimal number without zeros before it that keeps all its digits, or in quotes")
+	}
+	var errs []error
+	for _, part := range n.Content {
+		errs = append(errs, f.kept(part))
+	}
+	return errors.Join(errs...)
+}
+
+var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+
+// asWritten reports whether a number is for YAML what it looks like, and keeps its
+// digits.
+func asWritten(n *yaml.Node) bool {
+	switch n.Tag {
+	case "!!int":
+		return decimal.MatchString(n.Value)
+	case "!!float":
+		v, err := strconv.ParseFloat(strings.ReplaceAll(n.Value, "_", ""), 64)
+		return err == nil && digits(n.Value) == digits(strconv.FormatFloat(v, 'e', -1, 64))
+	}
+	return true
+}
+
+// digits are those of a number that count, without its sign, point and exponent.
+func digits(number string) string {
+	mantissa, _, _ := strings.Cut(strings.ToLower(number), "e")
+	return strings.Trim(strings.Map(func(r rune) rune {
+		if r < '0' || r > '9' {
+			return -1
+		}
+		return r
+	}, mantissa), "0")
 }

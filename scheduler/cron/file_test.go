@@ -47,6 +47,21 @@ schedules:
 	}
 }
 
+// TestPayloadIsKept: a payload says in JSON what it says in YAML.
+func TestPayloadIsKept(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`{a: "2026-01-01", b: '0123', c: yes, d: ~, e: 2026-01}`:         `{"a":"2026-01-01","b":"0123","c":"yes","d":null,"e":"2026-01"}`,
+		`[0, -7, 18446744073709551615, 1.10, 1e3, .5, -0.25, 0.0, 1e21]`: `[0,-7,18446744073709551615,1.1,1000,0.5,-0.25,0,1e+21]`,
+		`{<<: &base {n: 9007199254740993}, l: [*base, *base]}`:           `{"l":[{"n":9007199254740993},{"n":9007199254740993}],"n":9007199254740993}`,
+	} {
+		list, err := ReadFile("f", []byte("---\nschedules:\n  - name: s\n    when: '@daily'\n    kind: work\n    payload: "+text+"\n...\n"))
+		if err != nil || string(list[0].Payload) != want {
+			t.Errorf("%s: %v\n%s\nwant %s", text, err, list[0].Payload, want)
+		}
+	}
+}
+
 func TestReadFileRefuses(t *testing.T) {
 	t.Parallel()
 	one := func(more string) string {
@@ -69,6 +84,15 @@ func TestReadFileRefuses(t *testing.T) {
 		one("    payload: {? [a] : b}"):                        `line 5: payload "an object": must be what JSON can say`,
 		one("    replay: {class: timeout}"):                    "replay \"given\": must be alone",
 		one("  - name: s\n    when: '@daily'\n    kind: work"): `line 5: name s "an object": must be given once; line 2 has it too`,
+		one("    payload: {from: [2026-01-01]}"):               `line 5: payload "2026-01-01": must be in quotes`,
+		one("    payload: 0123"):                               `line 5: payload "0123": must be a decimal number`,
+		one("    payload: {n: 0x10}"):                          `line 5: payload "0x10": must be a decimal number`,
+		one("    payload: {n: 12345678901234567890123}"):       `payload "12345678901234567890123": must be a decimal number`,
+		one("    payload: {n: 0.1234567890123456789}"):         `payload "0.1234567890123456789": must be a decimal number`,
+		one("    payload: [&a 017, *a]"):                       `payload "017": must be a decimal number`,
+		one("    catch_up: {most: 010}"):                       `catch_up.most "010": must be a whole number`,
+		one("---\nschedules: []"):                              `"another document after ---": must be one document`,
+		one("--- ["):                                           `"another document after ---"`,
 		"schedules:\n  - when: '@daily'":                       "line 2: schedule \"\": name",
 		strings.Repeat("#", 5<<20):                             "at most 4194304 bytes",
 	} {

@@ -19,14 +19,6 @@ const (
 // TickKey is the key of the job of a schedule's tick.
 func TickKey(schedule string, at time.Time) string { return delivery.TickKey(schedule, at) }
 
-// series is what a queue remembers the last instant of.
-func series(name string, tick delivery.OpenTick) string {
-	if tick.Trigger {
-		return name + "@trigger"
-	}
-	return name
-}
-
 // finish carries out a schedule's open tick: at once when it was opened here, else
 // when its opener had time to and has not.
 func (r *Runner) finish(ctx context.Context, e *entry) (wait time.Duration, err error) {
@@ -91,7 +83,7 @@ func fire(ctx context.Context, store Store, s delivery.Scheduled, times *Times, 
 	if end.Run, err = do(ctx, store, s); err == nil && end.Run == nil {
 		end.Note = "nothing to replay"
 	}
-	if errors.Is(err, jobs.ErrInvalid) || errors.Is(err, jobs.ErrUnknownKind) {
+	if errors.Is(err, jobs.ErrInvalid) || errors.Is(err, jobs.ErrUnknownKind) || errors.Is(err, delivery.ErrOvertaken) {
 		end.Refused, end.Run = fmt.Sprintf("refused: %v", err), nil
 		return end, nil
 	}
@@ -105,7 +97,7 @@ func enqueue(ctx context.Context, store Store, s delivery.Scheduled) (*delivery.
 		return nil, err
 	}
 	job := tickJob(s, kind, *s.Open)
-	_, err = store.FireTick(ctx, series(s.Name, *s.Open), s.Open.At, job)
+	_, err = store.FireTick(ctx, delivery.Series(s.Name, s.Open.Trigger), s.Open.At, job)
 	return &delivery.JobPlace{Queue: job.Queue, Key: job.Key}, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"io"
 	"reflect"
 	"strings"
 
@@ -19,8 +20,11 @@ func ReadPart(field, text string, to any) error {
 	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(to)
-	if err == nil && decoder.More() {
+	if _, end := decoder.Token(); err == nil && end != io.EOF {
 		err = errors.New("there is more after it")
+	}
+	if err == nil && strings.TrimSpace(text) == "null" {
+		err = errors.New("null is none")
 	}
 	var other *json.UnmarshalTypeError
 	switch {

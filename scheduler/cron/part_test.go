@@ -23,6 +23,9 @@ func TestReadPart(t *testing.T) {
 		`{"newer":1}`:         `replay.newer "number": must be a text`,
 		`[]`:                  `replay "array": must be a JSON object`,
 		`{} {}`:               `there is more after it`,
+		`{}]`:                 `there is more after it`,
+		`{} x`:                `there is more after it`,
+		` null `:              `null is none`,
 		`{`:                   `a JSON object of its fields: unexpected EOF`,
 	} {
 		err := ReadPart("replay", text, &jobs.DeadFilter{})

@@ -1,6 +1,7 @@
 package cron
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -411,5 +412,59 @@ func TestRealClock(t *testing.T) {
 	}
 	if late := now.Sub(first.Add(2 * time.Second)); late < 0 || late > 30*time.Second {
 		t.Errorf("the third fired %v after its instant", late)
+	}
+}
+
+// triggering is a store in which somebody triggers the schedule s after a tick of it
+// was judged and before it is decided.
+type triggering struct {
+	*store.Store
+	once    sync.Once
+	trigger func()
+}
+
+func (s *triggering) DecideTick(ctx context.Context, d delivery.TickDecision) (delivery.TickAnswer, error) {
+	s.once.Do(s.trigger)
+	return s.Store.DecideTick(ctx, d)
+}
+
+// TestTriggeredBeforeATick: what was triggered while a tick is judged is the run before it.
+func TestTriggeredBeforeATick(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		overlap jobs.Overlap
+		want    string // of the triggered job and of the tick's
+	}{
+		{jobs.OverlapAllow, "pending pending"},
+		{jobs.OverlapSkip, "pending -"},
+		{jobs.OverlapQueue, "pending -"},
+		{jobs.OverlapCancel, "cancelled pending"},
+	} {
+		t.Run(string(c.overlap), func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.add(every("s", 20, func(t *jobs.Timetable) { t.Overlap = c.overlap }))
+			var triggered Triggered
+			r, err := New(&triggering{Store: b.store, trigger: func() {
+				did, err := NewDesk(b.store).Trigger(b.ctx, "s", by)
+				b.ok(err)
+				triggered = did
+			}}, Options{Clock: b.clock.now})
+			b.ok(err)
+			began := b.clock.now()
+			b.pass(r, 21*time.Second)
+			got := make([]string, 0, 2)
+			for _, key := range []string{triggered.Job.Key, keys("s", began, 20)[0]} {
+				info, err := b.store.Get(b.ctx, "q", key)
+				state := string(info.State)
+				if errors.Is(err, jobs.ErrNotFound) {
+					state = "-"
+				}
+				got = append(got, state)
+			}
+			if fmt.Sprint(got) != "["+c.want+"]" {
+				t.Errorf("the triggered job and the tick's: %v, want %s; %+v", got, c.want, b.ticks("s"))
+			}
+		})
 	}
 }

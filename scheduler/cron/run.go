@@ -49,6 +49,7 @@ type Runner struct {
 	stale    bool      // the two have parted
 	now      time.Time // of this turn
 	declared time.Time // by the same clock
+	defined  map[string]bool
 }
 
 // entry is a schedule with what this process knows of it.
@@ -81,7 +82,7 @@ func New(store Store, o Options) (*Runner, error) {
 		o.Actor = "perdure"
 	}
 	return &Runner{
-		store: store, options: o, log: o.Log, metrics: newMetrics(o.Registerer), table: map[string]*entry{}, changes: -1,
+		store: store, options: o, log: o.Log, metrics: newMetrics(o.Registerer), table: map[string]*entry{}, changes: -1, defined: map[string]bool{},
 	}, nil
 }
 
@@ -202,6 +203,9 @@ func (r *Runner) entry(s delivery.Scheduled) *entry {
 		return &entry{s, known.times, mine}
 	}
 	times, err := Parse(s.Timetable)
+	if s.Unreadable != "" {
+		err = errors.New(s.Unreadable)
+	}
 	if err != nil {
 		r.log.Error("a schedule cannot be read; its ticks are not carried out", "schedule", s.Name, "error", err)
 		return nil
@@ -214,21 +218,21 @@ func sameTiming(a, b jobs.Timetable) bool {
 }
 
 // declare says that this process has its schedules, and defines those that are new,
-// changed or lost. The newest process to start has its way.
+// changed or lost. The newest process to start has its way. One that cannot be defined
+// stops nobody else's.
 func (r *Runner) declare(ctx context.Context) error {
 	var names []string
 	for origin, list := range map[string][]jobs.Timetable{delivery.FromCode: r.options.Code, delivery.FromFile: r.options.File} {
 		for _, t := range list {
-			names = append(names, t.Name)
-			if known := r.table[t.Name]; known != nil && known.Origin != delivery.FromAPI && !r.declared.IsZero() {
-				continue // defined once; another process may have changed it since
-			}
-			by := jobs.Decision{Actor: r.options.Actor, Reason: "declared by " + origin}
-			if _, err := r.store.DefineSchedule(ctx, t, origin, r.driven(), by); err != nil {
+			err := r.define(ctx, t, origin)
+			if ctx.Err() != nil || errors.Is(err, jobs.ErrUnavailable) {
 				return err
 			}
-			if err := r.reload(ctx, t.Name); err != nil {
-				return err
+			if err != nil {
+				r.log.Error("a schedule of this process cannot be defined", "schedule", t.Name, "error", err)
+			}
+			if r.table[t.Name] != nil {
+				names = append(names, t.Name)
 			}
 		}
 	}
@@ -236,11 +240,22 @@ func (r *Runner) declare(ctx context.Context) error {
 		return err
 	}
 	for _, name := range names {
-		if e := r.table[name]; e != nil {
-			e.Declared = r.now
-		}
+		r.table[name].Declared = r.now
 	}
 	return nil
+}
+
+// define defines a schedule of this process once; another process may change it since.
+func (r *Runner) define(ctx context.Context, t jobs.Timetable, origin string) error {
+	if known := r.table[t.Name]; known != nil && known.Origin != delivery.FromAPI && r.defined[t.Name] {
+		return nil
+	}
+	by := jobs.Decision{Actor: r.options.Actor, Reason: "declared by " + origin}
+	if _, err := r.store.DefineSchedule(ctx, t, origin, r.driven(), by); err != nil {
+		return err
+	}
+	r.defined[t.Name] = true
+	return r.reload(ctx, t.Name)
 }
 
 // reload reads one schedule again.
@@ -287,7 +302,7 @@ func (r *Runner) step(ctx context.Context, e *entry) (wait time.Duration, err er
 		return max(at.Sub(r.now), time.Millisecond), nil
 	}
 	d := delivery.TickDecision{
-		Name: e.Name, Revision: e.Revision, Last: e.Last, Until: next.at, From: next.from, Count: next.count, Reason: next.reason, Due: next.due, Now: r.driven(),
+		Name: e.Name, Revision: e.Revision, Last: e.Last, Run: e.Run, Until: next.at, From: next.from, Count: next.count, Reason: next.reason, Due: next.due, Now: r.driven(),
 	}
 	if next.fire {
 		if hold, err := r.judge(ctx, e, &d); hold > 0 || err != nil {

@@ -2,14 +2,17 @@ package cron
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/jobs"
 	"github.com/perdure/perdure/store"
 )
@@ -125,5 +128,125 @@ func TestTickOfCode(t *testing.T) {
 	}
 	if s := b.schedule("minutely"); s.Origin != "code" || s.Fired != 3 || fmt.Sprint(string(s.Payload)) != "7" {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestOneBadScheduleStopsNoOther: what is stored of one cannot be read.
+func TestOneBadScheduleStopsNoOther(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ what, field, value string }{
+		{"definition", "def", `{"name":"bad","when":7}`},
+		{"another one's definition", "def", `{"name":"good","when":"@daily","kind":"work"}`},
+		{"open tick", "open", `{"at":`},
+		{"another type of key", "", ""},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.add(every("good", 10))
+			b.add(every("bad", 86400))
+			const key = "perdure:{@cron}:s:bad"
+			if c.field != "" {
+				b.ok(b.rdb.HSet(b.ctx, key, c.field, c.value).Err())
+			} else {
+				b.ok(b.rdb.Set(b.ctx, key, "", 0).Err())
+			}
+			began, log := b.clock.now(), &strings.Builder{}
+			mine := every("mine", 10)
+			r, err := New(b.store, Options{Code: []jobs.Timetable{mine, every("bad", 3600)}, Clock: b.clock.now, Log: slog.New(slog.NewTextHandler(log, nil))})
+			b.ok(err)
+			b.pass(r, 15*time.Second)
+			if got, want := b.take(), append(keys("good", began, 10), keys("mine", began, 10)...); !slices.Equal(got, want) {
+				t.Errorf("fired %v, want %v", got, want)
+			}
+			if !strings.Contains(log.String(), "schedule=bad") {
+				t.Errorf("the log does not tell: %s", log)
+			}
+			views, err := NewDesk(b.store).List(b.ctx)
+			b.ok(err)
+			want := map[bool]string{true: "active", false: "unreadable"}[c.field == "def"] // whoever declares it mends its definition
+			if len(views) != 3 || views[0].Name != "bad" || views[0].State != want {
+				t.Errorf("%+v", views)
+			}
+		})
+	}
+}
+
+// TestTooManySchedules: one of a program for which there is no place stops no other.
+func TestTooManySchedules(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for i := range jobs.MaxTimetables {
+		b.ok(b.rdb.SAdd(b.ctx, "perdure:{@cron}:names", fmt.Sprint("s", i)).Err())
+	}
+	b.ok(b.rdb.SRem(b.ctx, "perdure:{@cron}:names", "s0").Err())
+	b.add(every("good", 10))
+	began, log := b.clock.now(), &strings.Builder{}
+	r, err := New(b.store, Options{Code: []jobs.Timetable{every("mine", 10)}, Clock: b.clock.now, Log: slog.New(slog.NewTextHandler(log, nil))})
+	b.ok(err)
+	b.pass(r, 15*time.Second)
+	if got, want := b.take(), keys("good", began, 10); !slices.Equal(got, want) {
+		t.Errorf("fired %v, want %v", got, want)
+	}
+	if !strings.Contains(log.String(), "at most 1000") {
+		t.Errorf("the log does not tell: %s", log)
+	}
+	b.ok(b.rdb.SRem(b.ctx, "perdure:{@cron}:names", "s1").Err()) // there is a place now
+	b.pass(r, declareEvery)
+	if b.schedule("mine").Origin != delivery.FromCode {
+		t.Errorf("%+v", b.schedule("mine"))
+	}
+	if n := b.rdb.ZCard(b.ctx, "perdure:{@cron}:declared").Val(); n != 1 {
+		t.Errorf("%d schedules are declared, want 1", n)
+	}
+}
+
+// TestClockWasAhead: a tick has fired a year ahead. A new timing begins now all the
+// same, and what is on record as fired has.
+func TestClockWasAhead(t *testing.T) {
+	t.Parallel()
+	const year = 365 * 24 * time.Hour
+	for what, again := range map[string]func(b *bench){
+		"another timing": func(*bench) {},
+		"removed":        func(b *bench) { b.ok(b.store.RemoveSchedule(b.ctx, "s", b.clock.now(), by)) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.add(every("s", 20))
+			r := b.runner()
+			b.clock.forward(year)
+			b.turn(r)
+			b.take()
+			b.clock.forward(-year)
+			b.pass(r, 21*time.Second)
+			if got := b.take(); len(got) > 0 {
+				t.Errorf("before instants that have fired: %v", got)
+			}
+			again(b)
+			b.add(every("s", 10))
+			began := b.clock.now().Truncate(10 * time.Second)
+			fired := b.schedule("s").Fired
+			b.pass(r, 25*time.Second)
+			if got, want := b.take(), keys("s", began, 10, 20); !slices.Equal(got, want) || b.schedule("s").Fired != fired+2 {
+				t.Errorf("fired %v, want %v; %+v", got, want, b.ticks("s"))
+			}
+		})
+	}
+}
+
+// TestOvertakenTick: a queue in which a later tick has fired takes none of before, and
+// that is on record.
+func TestOvertakenTick(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	_, err := b.store.FireTick(b.ctx, "s", b.clock.now().Add(time.Hour), jobs.Raw(jobs.Define[int, int]("work", jobs.Queue("q")).Definition(), "later", []byte("1")))
+	b.ok(err)
+	b.take()
+	b.add(every("s", 10))
+	b.pass(b.runner(), 15*time.Second)
+	s, ticks := b.schedule("s"), b.ticks("s")
+	if got := b.take(); len(got) > 0 || s.Fired != 0 || s.Left != 1 || s.Open != nil || len(ticks) != 1 || ticks[0].Key != "" || !strings.Contains(ticks[0].Reason, "a later tick has fired") {
+		t.Errorf("enqueued %v: %+v %+v", got, s, ticks)
 	}
 }
