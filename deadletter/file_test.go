@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hibiken/asynq"
+
 	"github.com/perdure/perdure/deadletter"
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/internal/redistest"
@@ -191,5 +193,65 @@ func TestCount(t *testing.T) {
 	}
 	if _, err := q.DiscardAll(t.Context(), "default", deadletter.Filter{}, jobs.Decision{Actor: "ada"}, nil); !errors.Is(err, jobs.ErrInvalid) {
 		t.Errorf("without a reason: %v", err)
+	}
+}
+
+// Task IDs of other clients are no keys that perdure would give a new job.
+func TestEntriesOfOtherClientsMoveToo(t *testing.T) {
+	t.Parallel()
+	s, q := quarantine(t, 1)
+	rdb := s.Redis()
+	client := asynq.NewClientFromRedisClient(rdb)
+	for _, key := range []string{"tenant/42", "a b", "_x", "p1#2", "mail:ü", strings.Repeat("long", 1000)} {
+		if _, err := client.Enqueue(asynq.NewTask("mail:send", nil), asynq.TaskID(key)); err != nil {
+			t.Fatal(err)
+		}
+		fail(t, s, "no such address")
+	}
+	for key, message := range map[string]string{"\xff": "damaged", "emptied": ""} { // written by hand
+		rdb.HSet(t.Context(), "asynq:{default}:t:"+key, "msg", message, "state", "pending")
+		rdb.LPush(t.Context(), "asynq:{default}:pending", key)
+		fail(t, s, "it cannot be read")
+	}
+	path := filepath.Join(t.TempDir(), "moved")
+	if n, err := q.MoveOut(t.Context(), "default", deadletter.Filter{}, path, why, nil); err != nil || n != 9 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done, err := q.Import(t.Context(), bytes.NewReader(text), why, nil); err != nil || done.Restored != 9 {
+		t.Errorf("%v %+v", err, done)
+	}
+	for _, key := range []string{"tenant/42", "\xff", "emptied"} {
+		if e, err := q.Show(t.Context(), "default", key); err != nil || e.Key != key {
+			t.Errorf("%q: %v %+v", key, err, e)
+		}
+	}
+}
+
+// unreadable hands out records that no line can hold.
+type unreadable struct{ deadletter.Store }
+
+func (u unreadable) DeadRecords(ctx context.Context, queue string, keys []string) ([]delivery.DeadRecord, error) {
+	records, err := u.Store.DeadRecords(ctx, queue, keys)
+	delete(records[1].Fields, "msg")
+	return records, err
+}
+
+func TestWhatCannotBeReadBackIsNotWritten(t *testing.T) {
+	t.Parallel()
+	s, q := quarantine(t, 3)
+	path := filepath.Join(t.TempDir(), "moved")
+	n, err := deadletter.New(unreadable{s}).MoveOut(t.Context(), "default", deadletter.Filter{}, path, why, nil)
+	if n != 0 || err == nil || !strings.Contains(err.Error(), `entry default/"k1": it is not the record`) {
+		t.Errorf("%d, %v", n, err)
+	}
+	if text, err := os.ReadFile(path); err != nil || len(text) != 0 {
+		t.Errorf("the file has %q, %v", text, err)
+	}
+	if c, err := q.Count(t.Context(), "", deadletter.Filter{}, nil); err != nil || c.Entries != 3 {
+		t.Errorf("%v %+v", err, c)
 	}
 }
