@@ -17,9 +17,9 @@ import (
 	"github.com/perdure/perdure/jobs"
 )
 
-// planBatch is how many entries one step of a plan replays at most: some
-// milliseconds of Redis' time.
-const planBatch = 100
+// planBatch is how many entries one step of a plan replays at most, and planLook how
+// many of those under way it looks at: some milliseconds of Redis' time.
+const planBatch, planLook = 100, 300
 
 // planKept is how long a plan is known after its end, unless it was asked otherwise.
 const planKept = 90 * 24 * time.Hour
@@ -181,13 +181,14 @@ func (s *Store) SelectFor(ctx context.Context, p delivery.Plan, page delivery.De
 }
 
 // Advance takes a plan one step further: it replays up to 100 entries whose turn it
-// is, by Redis' clock, and sees what became of others.
+// is, by Redis' clock, and sees what became of others; of a plan that is paused or has
+// stopped only that.
 func (s *Store) Advance(ctx context.Context, queue, id string) (delivery.PlanStep, error) {
 	name := planKey(queue, id)
 	reply, err := s.run(ctx, "advance", []string{
 		name, name + ":left", name + ":out", planningKey(queue), taskKey(queue, ""), pendingKey(queue), archivedKey(queue), deadKey(queue),
 		groupsKey(queue), eventsKey(queue),
-	}, id, planBatch)
+	}, id, planBatch, planLook)
 	if err != nil {
 		return delivery.PlanStep{}, err
 	}
