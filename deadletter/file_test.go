@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hibiken/asynq"
 
@@ -160,6 +161,37 @@ func TestMoveOutLeavesWhatHasChanged(t *testing.T) {
 	}
 	if _, err := deadletter.New(s).Show(t.Context(), "default", "k0"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Discard meets an entry that has failed anew since it was listed, with another failure.
+func TestDiscardLeavesWhatHasFailedAnew(t *testing.T) {
+	t.Parallel()
+	s, q := quarantine(t, 3)
+	page, err := q.List(t.Context(), deadletter.Query{Filter: deadletter.Filter{Text: "is bad"}})
+	if err != nil || len(page.Entries) != 3 {
+		t.Fatalf("%v %+v", err, page)
+	}
+	if _, err := s.Replay(t.Context(), "default", "k1", false, why); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Discard(t.Context(), "default", "k2", why); err != nil {
+		t.Fatal(err)
+	}
+	for !s.Redis().Time(t.Context()).Val().After(page.Entries[1].At.Add(time.Millisecond)) { // the next millisecond is another time
+	}
+	fail(t, s, "charged twice")
+	if n, err := q.DiscardListed(t.Context(), page.Entries, why); err != nil || n != 1 {
+		t.Errorf("%d, %v", n, err)
+	}
+	if e, err := q.Show(t.Context(), "default", "k1"); err != nil || e.Message != "charged twice" {
+		t.Errorf("%v %+v", err, e)
+	}
+	if n, err := q.DiscardAll(t.Context(), "default", deadletter.Filter{Text: "charged"}, why, nil); err != nil || n != 1 {
+		t.Errorf("listed as it is now: %d, %v", n, err)
+	}
+	if _, err := q.DiscardListed(t.Context(), page.Entries, jobs.Decision{Actor: "ada"}); !errors.Is(err, jobs.ErrInvalid) {
+		t.Errorf("without a reason: %v", err)
 	}
 }
 
