@@ -174,6 +174,8 @@ func (q *Quarantine) Import(ctx context.Context, r io.Reader, by jobs.Decision, 
 		switch {
 		case errors.Is(err, jobs.ErrConflict):
 			done.problem(&done.Conflict, n, err)
+		case errors.Is(err, jobs.ErrInvalid):
+			done.problem(&done.Broken, n, err)
 		case err != nil:
 			return err
 		case restored:

@@ -263,6 +263,58 @@ func TestEntriesOfOtherClientsMoveToo(t *testing.T) {
 	}
 }
 
+// What moves out comes back, also where its entry cannot be read.
+func TestDamagedEntriesComeBack(t *testing.T) {
+	t.Parallel()
+	s, q := quarantine(t, 3)
+	s.Redis().HSet(t.Context(), "asynq:{default}:t:k0", "p:dead", "garbage")
+	s.Redis().HDel(t.Context(), "asynq:{default}:t:k1", "p:dead")
+	path := filepath.Join(t.TempDir(), "moved")
+	if n, err := q.MoveOut(t.Context(), "default", deadletter.Filter{}, path, why, nil); err != nil || n != 3 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []deadletter.Imported{{Restored: 3, Problems: []string{}}, {There: 3, Problems: []string{}}} {
+		if done, err := q.Import(t.Context(), bytes.NewReader(text), why, nil); err != nil || fmt.Sprint(done) != fmt.Sprint(want) {
+			t.Errorf("%v %+v, want %+v", err, done, want)
+		}
+	}
+	for key, rule := range map[string]string{"k0": "archived elsewhere", "k1": "archived elsewhere", "k2": "permanent"} {
+		if e, err := q.Show(t.Context(), "default", key); err != nil || e.Rule != rule || e.Kind != "sum" {
+			t.Errorf("%v %+v", err, e)
+		}
+	}
+	if got := s.Redis().HGet(t.Context(), "asynq:{default}:t:k0", "p:dead").Val(); got != "garbage" {
+		t.Errorf("it has become %q", got)
+	}
+}
+
+// refusing takes no entry of the key k1 back.
+type refusing struct{ deadletter.Store }
+
+func (r refusing) Restore(ctx context.Context, d delivery.DeadRecord, by jobs.Decision) (bool, error) {
+	if d.Key == "k1" {
+		return false, &jobs.InvalidError{Field: "record", Value: "odd", Bound: "another"}
+	}
+	return r.Store.Restore(ctx, d, by)
+}
+
+func TestALineThatIsRefusedIsPassedOver(t *testing.T) {
+	t.Parallel()
+	s, q := quarantine(t, 3)
+	text := exported(t, q)
+	if _, err := q.DiscardAll(t.Context(), "", deadletter.Filter{}, why, nil); err != nil {
+		t.Fatal(err)
+	}
+	done, err := deadletter.New(refusing{s}).Import(t.Context(), strings.NewReader(text), why, nil)
+	if err != nil || done.Restored != 2 || done.Broken != 1 || len(done.Problems) != 1 || !strings.HasPrefix(done.Problems[0], "line 2: record") {
+		t.Errorf("%v %+v", err, done)
+	}
+}
+
 // unreadable hands out records that no line can hold.
 type unreadable struct{ deadletter.Store }
 
