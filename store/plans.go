@@ -80,8 +80,8 @@ func (s *Store) Plan(ctx context.Context, queue, id string) (delivery.Plan, erro
 	return plans[0], nil
 }
 
-// Plans returns the replay plans of a queue, or of all, latest first in each; at
-// most 500 of a queue.
+// Plans returns the replay plans of a queue, or of all, latest first in each: the last
+// 500 of a queue, and older ones that have not ended.
 func (s *Store) Plans(ctx context.Context, queue string) ([]delivery.Plan, error) {
 	walk, err := s.newWalk(ctx, queue, "", 0, true)
 	if err != nil {
@@ -93,10 +93,16 @@ func (s *Store) Plans(ctx context.Context, queue string) ([]delivery.Plan, error
 		if err != nil {
 			return nil, fmt.Errorf("plans of queue %s: %w", queue, unreachable(err))
 		}
-		plans, err := s.planHashes(ctx, queue, ids)
+		open, err := s.rdb.SMembers(ctx, planningKey(queue)).Result()
+		if err != nil {
+			return nil, fmt.Errorf("plans of queue %s: %w", queue, unreachable(err))
+		}
+		open = slices.DeleteFunc(open, func(id string) bool { return slices.Contains(ids, id) })
+		plans, err := s.planHashes(ctx, queue, append(ids, open...))
 		if err != nil {
 			return nil, fmt.Errorf("plans of queue %s: %w", queue, err)
 		}
+		slices.SortStableFunc(plans, func(a, b delivery.Plan) int { return b.Created.Compare(a.Created) })
 		all = append(all, plans...)
 	}
 	return all, nil

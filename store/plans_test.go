@@ -330,6 +330,33 @@ func TestAPausedPlanWaits(t *testing.T) {
 	}
 }
 
+func TestOpenPlansAreListedHoweverOld(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.dead(1, "bad row")
+	for _, id := range []string{"old", "older"} {
+		f.plan(delivery.PlanRequest{ID: id, Queue: "q"})
+		_, err := f.PausePlan(f.ctx, "q", id, why)
+		f.ok(err)
+	}
+	f.rdb.HSet(f.ctx, planKey("q", "older"), "at", 1)
+	f.rdb.ZAdd(f.ctx, plansKey("q"), redis.Z{Score: 1, Member: "older"})
+	f.nextMilli()
+	for i := range maxBatch {
+		id := fmt.Sprint("n", i)
+		f.plan(delivery.PlanRequest{ID: id, Queue: "q"})
+		_, err := f.AbortPlan(f.ctx, "q", id, why)
+		f.ok(err)
+	}
+	plans, err := f.Plans(f.ctx, "q")
+	if err != nil || len(plans) != maxBatch+2 || plans[maxBatch].ID != "old" || plans[maxBatch+1].ID != "older" {
+		t.Fatalf("%v: %d plans", err, len(plans))
+	}
+	if !slices.IsSortedFunc(plans, func(a, b delivery.Plan) int { return b.Created.Compare(a.Created) }) {
+		t.Error("the latest is not first")
+	}
+}
+
 // A plan takes those that are there longest, and is known for as long as was asked.
 func TestAPlanTakesSoManyAtMost(t *testing.T) {
 	t.Parallel()
