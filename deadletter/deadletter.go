@@ -30,6 +30,7 @@ type Entries interface {
 type Decisions interface {
 	Replay(ctx context.Context, queue, key string, fromStart bool, by jobs.Decision) (jobs.Info, error)
 	Discard(ctx context.Context, queue, key string, by jobs.Decision) (jobs.Info, error)
+	DiscardEntry(ctx context.Context, d delivery.Dead, by jobs.Decision) error
 	MoveOut(ctx context.Context, r delivery.DeadRecord, by jobs.Decision) error
 	Restore(ctx context.Context, r delivery.DeadRecord, by jobs.Decision) (bool, error)
 }

@@ -24,6 +24,12 @@ func isolate(t *testing.T, s *store.Store, key, message string) {
 	if _, err := s.Enqueue(t.Context(), kind.New(key, 1)); err != nil {
 		t.Fatal(err)
 	}
+	fail(t, s, message)
+}
+
+// fail quarantines the job that is next.
+func fail(t *testing.T, s *store.Store, message string) {
+	t.Helper()
 	batch, err := s.Claim(t.Context(), "default", "owner", 1)
 	if err != nil || len(batch.Deliveries) != 1 {
 		t.Fatalf("claim: %v %+v", err, batch)

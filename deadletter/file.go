@@ -28,6 +28,7 @@ const maxLine = 256 << 20
 type line struct {
 	Format string `json:"format"`
 	delivery.Dead
+	KeyBytes    []byte            `json:"key_bytes,omitempty"` // of a key that is no text
 	Incarnation string            `json:"incarnation"`
 	Record      map[string]string `json:"record"`           // the fields that are text
 	Binary      map[string][]byte `json:"binary,omitempty"` // the others
@@ -36,6 +37,9 @@ type line struct {
 
 func lineOf(r delivery.DeadRecord) line {
 	l := line{Format: format, Dead: r.Dead, Incarnation: r.Job.Incarnation, Record: map[string]string{}, Binary: map[string][]byte{}, Sum: sum(r)}
+	if !utf8.ValidString(r.Key) {
+		l.KeyBytes = []byte(r.Key)
+	}
 	for field, value := range r.Fields {
 		if utf8.ValidString(value) {
 			l.Record[field] = value
@@ -52,18 +56,22 @@ func (l line) record() (delivery.DeadRecord, error) {
 	if r.Fields == nil {
 		r.Fields = map[string]string{}
 	}
+	if l.KeyBytes != nil {
+		r.Key = string(l.KeyBytes)
+	}
 	for field, value := range l.Binary {
 		r.Fields[field] = string(value)
 	}
+	_, message := r.Fields["msg"] // of one that is damaged it may be empty
 	switch {
 	case l.Format != format:
 		return r, fmt.Errorf("its format is %q, not %q", l.Format, format)
 	case sum(r) != l.Sum:
 		return r, errors.New("it is not as it was written: its sum is another")
-	case r.Fields["state"] != "archived" || r.Fields["msg"] == "" && l.Erased == "":
+	case r.Fields["state"] != "archived" || !message:
 		return r, errors.New("it is not the record of a quarantined job")
 	}
-	return r, errors.Join(jobs.CheckQueue(l.Queue), jobs.CheckKey(l.Key))
+	return r, errors.Join(jobs.CheckQueue(l.Queue), jobs.CheckTaskID(r.Key))
 }
 
 // sum is the SHA-256 of what makes an entry, in hexadecimal digits.
@@ -166,6 +174,8 @@ func (q *Quarantine) Import(ctx context.Context, r io.Reader, by jobs.Decision, 
 		switch {
 		case errors.Is(err, jobs.ErrConflict):
 			done.problem(&done.Conflict, n, err)
+		case errors.Is(err, jobs.ErrInvalid):
+			done.problem(&done.Broken, n, err)
 		case err != nil:
 			return err
 		case restored:

@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
 
 	"github.com/perdure/perdure/deadletter"
 	"github.com/perdure/perdure/internal/delivery"
@@ -161,6 +164,37 @@ func TestMoveOutLeavesWhatHasChanged(t *testing.T) {
 	}
 }
 
+// Discard meets an entry that has failed anew since it was listed, with another failure.
+func TestDiscardLeavesWhatHasFailedAnew(t *testing.T) {
+	t.Parallel()
+	s, q := quarantine(t, 3)
+	page, err := q.List(t.Context(), deadletter.Query{Filter: deadletter.Filter{Text: "is bad"}})
+	if err != nil || len(page.Entries) != 3 {
+		t.Fatalf("%v %+v", err, page)
+	}
+	if _, err := s.Replay(t.Context(), "default", "k1", false, why); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Discard(t.Context(), "default", "k2", why); err != nil {
+		t.Fatal(err)
+	}
+	for !s.Redis().Time(t.Context()).Val().After(page.Entries[1].At.Add(time.Millisecond)) { // the next millisecond is another time
+	}
+	fail(t, s, "charged twice")
+	if n, err := q.DiscardListed(t.Context(), page.Entries, why); err != nil || n != 1 {
+		t.Errorf("%d, %v", n, err)
+	}
+	if e, err := q.Show(t.Context(), "default", "k1"); err != nil || e.Message != "charged twice" {
+		t.Errorf("%v %+v", err, e)
+	}
+	if n, err := q.DiscardAll(t.Context(), "default", deadletter.Filter{Text: "charged"}, why, nil); err != nil || n != 1 {
+		t.Errorf("listed as it is now: %d, %v", n, err)
+	}
+	if _, err := q.DiscardListed(t.Context(), page.Entries, jobs.Decision{Actor: "ada"}); !errors.Is(err, jobs.ErrInvalid) {
+		t.Errorf("without a reason: %v", err)
+	}
+}
+
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
@@ -191,5 +225,117 @@ func TestCount(t *testing.T) {
 	}
 	if _, err := q.DiscardAll(t.Context(), "default", deadletter.Filter{}, jobs.Decision{Actor: "ada"}, nil); !errors.Is(err, jobs.ErrInvalid) {
 		t.Errorf("without a reason: %v", err)
+	}
+}
+
+// Task IDs of other clients are no keys that perdure would give a new job.
+func TestEntriesOfOtherClientsMoveToo(t *testing.T) {
+	t.Parallel()
+	s, q := quarantine(t, 1)
+	rdb := s.Redis()
+	client := asynq.NewClientFromRedisClient(rdb)
+	for _, key := range []string{"tenant/42", "a b", "_x", "p1#2", "mail:ü", strings.Repeat("long", 1000)} {
+		if _, err := client.Enqueue(asynq.NewTask("mail:send", nil), asynq.TaskID(key)); err != nil {
+			t.Fatal(err)
+		}
+		fail(t, s, "no such address")
+	}
+	for key, message := range map[string]string{"\xff": "damaged", "emptied": ""} { // written by hand
+		rdb.HSet(t.Context(), "asynq:{default}:t:"+key, "msg", message, "state", "pending")
+		rdb.LPush(t.Context(), "asynq:{default}:pending", key)
+		fail(t, s, "it cannot be read")
+	}
+	path := filepath.Join(t.TempDir(), "moved")
+	if n, err := q.MoveOut(t.Context(), "default", deadletter.Filter{}, path, why, nil); err != nil || n != 9 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done, err := q.Import(t.Context(), bytes.NewReader(text), why, nil); err != nil || done.Restored != 9 {
+		t.Errorf("%v %+v", err, done)
+	}
+	for _, key := range []string{"tenant/42", "\xff", "emptied"} {
+		if e, err := q.Show(t.Context(), "default", key); err != nil || e.Key != key {
+			t.Errorf("%q: %v %+v", key, err, e)
+		}
+	}
+}
+
+// What moves out comes back, also where its entry cannot be read.
+func TestDamagedEntriesComeBack(t *testing.T) {
+	t.Parallel()
+	s, q := quarantine(t, 3)
+	s.Redis().HSet(t.Context(), "asynq:{default}:t:k0", "p:dead", "garbage")
+	s.Redis().HDel(t.Context(), "asynq:{default}:t:k1", "p:dead")
+	path := filepath.Join(t.TempDir(), "moved")
+	if n, err := q.MoveOut(t.Context(), "default", deadletter.Filter{}, path, why, nil); err != nil || n != 3 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []deadletter.Imported{{Restored: 3, Problems: []string{}}, {There: 3, Problems: []string{}}} {
+		if done, err := q.Import(t.Context(), bytes.NewReader(text), why, nil); err != nil || fmt.Sprint(done) != fmt.Sprint(want) {
+			t.Errorf("%v %+v, want %+v", err, done, want)
+		}
+	}
+	for key, rule := range map[string]string{"k0": "archived elsewhere", "k1": "archived elsewhere", "k2": "permanent"} {
+		if e, err := q.Show(t.Context(), "default", key); err != nil || e.Rule != rule || e.Kind != "sum" {
+			t.Errorf("%v %+v", err, e)
+		}
+	}
+	if got := s.Redis().HGet(t.Context(), "asynq:{default}:t:k0", "p:dead").Val(); got != "garbage" {
+		t.Errorf("it has become %q", got)
+	}
+}
+
+// refusing takes no entry of the key k1 back.
+type refusing struct{ deadletter.Store }
+
+func (r refusing) Restore(ctx context.Context, d delivery.DeadRecord, by jobs.Decision) (bool, error) {
+	if d.Key == "k1" {
+		return false, &jobs.InvalidError{Field: "record", Value: "odd", Bound: "another"}
+	}
+	return r.Store.Restore(ctx, d, by)
+}
+
+func TestALineThatIsRefusedIsPassedOver(t *testing.T) {
+	t.Parallel()
+	s, q := quarantine(t, 3)
+	text := exported(t, q)
+	if _, err := q.DiscardAll(t.Context(), "", deadletter.Filter{}, why, nil); err != nil {
+		t.Fatal(err)
+	}
+	done, err := deadletter.New(refusing{s}).Import(t.Context(), strings.NewReader(text), why, nil)
+	if err != nil || done.Restored != 2 || done.Broken != 1 || len(done.Problems) != 1 || !strings.HasPrefix(done.Problems[0], "line 2: record") {
+		t.Errorf("%v %+v", err, done)
+	}
+}
+
+// unreadable hands out records that no line can hold.
+type unreadable struct{ deadletter.Store }
+
+func (u unreadable) DeadRecords(ctx context.Context, queue string, keys []string) ([]delivery.DeadRecord, error) {
+	records, err := u.Store.DeadRecords(ctx, queue, keys)
+	delete(records[1].Fields, "msg")
+	return records, err
+}
+
+func TestWhatCannotBeReadBackIsNotWritten(t *testing.T) {
+	t.Parallel()
+	s, q := quarantine(t, 3)
+	path := filepath.Join(t.TempDir(), "moved")
+	n, err := deadletter.New(unreadable{s}).MoveOut(t.Context(), "default", deadletter.Filter{}, path, why, nil)
+	if n != 0 || err == nil || !strings.Contains(err.Error(), `entry default/"k1": it is not the record`) {
+		t.Errorf("%d, %v", n, err)
+	}
+	if text, err := os.ReadFile(path); err != nil || len(text) != 0 {
+		t.Errorf("the file has %q, %v", text, err)
+	}
+	if c, err := q.Count(t.Context(), "", deadletter.Filter{}, nil); err != nil || c.Entries != 3 {
+		t.Errorf("%v %+v", err, c)
 	}
 }

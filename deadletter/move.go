@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -55,21 +56,33 @@ func (q *Quarantine) MoveOut(ctx context.Context, queue string, filter Filter, p
 	return moved, err
 }
 
-// keep writes records to the end of a file and to the disk, and reads them back.
+// keep writes records to the end of a file and to the disk, and reads them back. What
+// could not be read back is not written.
 func keep(file *os.File, records []delivery.DeadRecord) error {
 	var lines bytes.Buffer
 	if err := writeLines(&lines, records); err != nil {
+		return err
+	}
+	if err := compare(bytes.NewReader(lines.Bytes()), records); err != nil {
 		return err
 	}
 	written, err := archive.Keep(file, lines.Bytes())
 	if err != nil {
 		return err
 	}
+	return compare(written, records)
+}
+
+// compare returns an error unless lines are those of records.
+func compare(lines io.Reader, records []delivery.DeadRecord) error {
 	n := 0
-	err = archive.EachLine(written, maxLine, func(text []byte) error {
+	err := archive.EachLine(lines, maxLine, func(text []byte) error {
 		r, err := parse(text)
 		if err == nil && (n >= len(records) || sum(r) != sum(records[n])) {
 			err = errors.New("what was written is not what is read")
+		}
+		if err != nil && n < len(records) {
+			err = fmt.Errorf("entry %s/%q: %w", records[n].Queue, records[n].Key, err)
 		}
 		n++
 		return err

@@ -62,21 +62,28 @@ func (q *Quarantine) DiscardAll(ctx context.Context, queue string, filter Filter
 		return 0, err
 	}
 	err = q.eachBefore(ctx, queue, filter, func(entries []delivery.Dead) error {
-		for _, d := range entries {
-			_, err := q.store.Discard(ctx, d.Queue, d.Key, by)
-			switch {
-			case err == nil:
-				discarded++
-			case !left(err):
-				return err
-			}
-		}
-		if told != nil {
+		n, err := q.DiscardListed(ctx, entries, by)
+		if discarded += n; err == nil && told != nil {
 			told(discarded)
 		}
-		return nil
+		return err
 	})
 	return discarded, err
+}
+
+// DiscardListed forgets entries of a page, but for those that have left or were
+// quarantined again since: what they are now, nobody has chosen. It returns how many.
+func (q *Quarantine) DiscardListed(ctx context.Context, entries []delivery.Dead, by jobs.Decision) (discarded int, err error) {
+	for _, d := range entries {
+		err := q.store.DiscardEntry(ctx, d, by)
+		switch {
+		case err == nil:
+			discarded++
+		case !left(err):
+			return discarded, err
+		}
+	}
+	return discarded, nil
 }
 
 // left reports that an entry has left the quarantine meanwhile, by somebody else's

@@ -40,12 +40,21 @@ func (e *InvalidError) Error() string {
 // Is reports that the error matches [ErrInvalid].
 func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
 
-// CheckKey returns an *[InvalidError] unless key is a valid job key:
-// [A-Za-z0-9][A-Za-z0-9._:@+=~-]{0,254}.
+// CheckKey returns an *[InvalidError] unless key is a valid key for a new job:
+// [A-Za-z0-9][A-Za-z0-9._:@+=~-]{0,254}. For one that exists see [CheckTaskID].
 func CheckKey(key string) error {
 	return checkName("key", key, MaxKeyLength, isAlnum, func(c byte) bool {
 		return isAlnum(c) || oneOf(c, "._:@+=~-")
 	}, "1 to 255 of A-Z a-z 0-9 . _ : @ + = ~ -, beginning with a letter or digit")
+}
+
+// CheckTaskID returns an *[InvalidError] unless key can be that of a job that exists:
+// asynq's own clients take any task ID but an empty one.
+func CheckTaskID(key string) error {
+	if key == "" {
+		return &InvalidError{Field: "key", Value: key, Bound: "the key of a job, which is its task ID"}
+	}
+	return nil
 }
 
 // CheckQueue returns an *[InvalidError] unless name is a valid queue name:

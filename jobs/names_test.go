@@ -61,6 +61,16 @@ func TestNames(t *testing.T) {
 	}
 }
 
+func TestTaskIDs(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"order:1", "tenant/42", "a b", "_x", "p1#2", "mail:ü", ".", "\xff", strings.Repeat("a", 1<<16)} {
+		if err := jobs.CheckTaskID(key); err != nil {
+			t.Errorf("%.40q: %v", key, err)
+		}
+	}
+	requireInvalid(t, jobs.CheckTaskID(""), "key")
+}
+
 func FuzzNames(f *testing.F) {
 	for _, seed := range []string{"", "a", "A.b", "order:1", "a/b", "a\n", "é", strings.Repeat("a", 65), strings.Repeat("a", 256)} {
 		f.Add(seed)

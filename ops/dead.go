@@ -169,14 +169,9 @@ func (s *service) discardMany(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	discarded := 0
-	for _, d := range page.Entries {
-		switch _, err := s.store.Discard(r.Context(), d.Queue, d.Key, by); {
-		case err == nil:
-			discarded++
-		case !errors.Is(err, jobs.ErrNotFound) && !errors.Is(err, jobs.ErrConflict):
-			return err
-		}
+	discarded, err := s.quarantine().DiscardListed(r.Context(), page.Entries, by)
+	if err != nil {
+		return err
 	}
 	return writeJSON(w, http.StatusOK, map[string]any{"discarded": discarded, "next": page.Next})
 }

@@ -261,8 +261,8 @@ func (s *service) logVisit(r *http.Request, v *visit, w *answering, took time.Du
 	if queue := r.PathValue("queue"); jobs.CheckQueue(queue) == nil {
 		attrs = append(attrs, slog.String("queue", queue))
 	}
-	if key := r.PathValue("key"); jobs.CheckKey(key) == nil {
-		attrs = append(attrs, slog.String("key", key))
+	if key := r.PathValue("key"); key != "" {
+		attrs = append(attrs, slog.String("key", shortText(key, jobs.MaxKeyLength)))
 	}
 	if name := r.PathValue("dependency"); jobs.CheckDependency(name) == nil {
 		attrs = append(attrs, slog.String("dependency", name))

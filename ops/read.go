@@ -170,7 +170,7 @@ func queryOf(r *http.Request, allowed ...string) (jobs.Query, error) {
 // place reads queue and key from the path.
 func place(r *http.Request) (queue, key string, err error) {
 	queue, key = r.PathValue("queue"), r.PathValue("key")
-	return queue, key, errors.Join(jobs.CheckQueue(queue), jobs.CheckKey(key))
+	return queue, key, errors.Join(jobs.CheckQueue(queue), jobs.CheckTaskID(key))
 }
 
 // decisionOf reads a decision: who asks, and the body's reason.

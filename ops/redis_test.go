@@ -2,12 +2,15 @@ package ops
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hibiken/asynq"
 
 	"github.com/perdure/perdure/deadletter"
 	"github.com/perdure/perdure/internal/delivery"
@@ -85,10 +88,16 @@ func TestRedisEnqueueListCancel(t *testing.T) {
 // quarantined enqueues a job and isolates it as a worker would.
 func quarantined(t *testing.T, s *store.Store, h http.Handler, key string) {
 	t.Helper()
-	ctx := context.Background()
 	if got := call(h, "POST", "/api/v1/jobs", post(key, 1)); got.Code != 201 {
 		t.Fatalf("%d %s", got.Code, got.text)
 	}
+	isolated(t, s, key)
+}
+
+// isolated isolates the job that is next.
+func isolated(t *testing.T, s *store.Store, key string) {
+	t.Helper()
+	ctx := context.Background()
 	if _, err := s.Beat(ctx, "owner", true); err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +141,37 @@ func TestRedisQuarantine(t *testing.T) {
 	}
 	if got := call(h, "GET", "/api/v1/jobs/orders/b", ""); got.Code != 404 {
 		t.Errorf("discarded: %d %s", got.Code, got.text)
+	}
+}
+
+// A task ID of another client is one segment of a path, escaped.
+func TestRedisKeysOfOtherClients(t *testing.T) {
+	t.Parallel()
+	s, h := newRedisAPI(t)
+	client := asynq.NewClientFromRedisClient(s.Redis())
+	const why = `{"reason":"mended"}`
+	for key, segment := range map[string]string{
+		"tenant/42": "tenant%2F42", "a//b": "a%2F%2Fb", "a/../replay": "a%2F..%2Freplay", "a b": "a%20b", "_x": "_x", "p1#2": "p1%232",
+		"mail:ü": "mail:%C3%BC", "50%": "50%25", "%2F": "%252F", "?x=1": "%3Fx=1", ".": "%2E", "..": "%2E%2E", "new\nline": "new%0Aline",
+	} {
+		if _, err := client.Enqueue(asynq.NewTask("mail:send", nil), asynq.TaskID(key), asynq.Queue("orders")); err != nil {
+			t.Fatal(err)
+		}
+		isolated(t, s, key)
+		want, _ := json.Marshal(key)
+		for _, ask := range [][3]string{
+			{"GET", "/api/v1/jobs/orders/" + segment}, {"GET", "/api/v1/dead/orders/" + segment}, {"POST", "/api/v1/dead/orders/" + segment + "/replay", why},
+			{"POST", "/api/v1/jobs/orders/" + segment + "/pause", why}, {"POST", "/api/v1/jobs/orders/" + segment + "/cancel", why},
+		} {
+			if got := call(h, ask[0], ask[1], ask[2]); got.Code != 200 || !strings.Contains(got.text, `"key":`+string(want)) {
+				t.Errorf("%s %s: %d %s", ask[0], ask[1], got.Code, got.text)
+			}
+		}
+	}
+	for _, target := range []string{"tenant/42", "%2F"} {
+		if got := call(h, "GET", "/api/v1/jobs/orders/"+target, ""); got.Code != 404 || got.problem(t).Type != "urn:perdure:problem:no-route" {
+			t.Errorf("%s: %d %s", target, got.Code, got.text)
+		}
 	}
 }
 

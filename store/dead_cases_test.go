@@ -102,6 +102,17 @@ func eraseCode(f *fixture, message string) any {
 // exported is the record of the entry of k, which is then discarded.
 func exported(f *fixture) any {
 	deadJob(f)
+	return exportedNow(f)
+}
+
+// exportedBare is exported where what is said of the quarantined job was lost.
+func exportedBare(f *fixture) any {
+	deadJob(f)
+	f.rdb.HDel(f.ctx, taskKey("q", "k"), "p:dead")
+	return exportedNow(f)
+}
+
+func exportedNow(f *fixture) any {
 	r, err := f.DeadRecord(f.ctx, "q", "k")
 	f.ok(err)
 	discard(f, nil)
@@ -161,6 +172,7 @@ func deadCases() []scriptCase {
 		{"restore 1", exported, restore},
 		{"restore 1 in another database", func(f *fixture) any { r := exported(f); f.rdb.FlushDB(f.ctx); f.known.Clear(); return r }, restore},
 		{"restore 2", after(exported, restore), restore},
+		{"restore 2 without an entry", after(exportedBare, restore), restore},
 		{"restore -3", after(exported, func(f *fixture, _ any) any { return deadJob(f) }), restore},
 		{"plan 1", nil, makePlan},
 		{"plan 2", after(nil, makePlan), makePlan},

@@ -271,3 +271,13 @@ func TestDeadMemoryIsMeasured(t *testing.T) {
 		t.Errorf("%d bytes an entry", each)
 	}
 }
+
+func TestOnlyQuarantinedJobsAreRestored(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	r := exported(f).(delivery.DeadRecord)
+	r.Fields["state"] = "pending"
+	if _, err := f.Restore(f.ctx, r, why); !errors.Is(err, jobs.ErrInvalid) {
+		t.Errorf("%v", err)
+	}
+}

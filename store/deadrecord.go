@@ -122,11 +122,10 @@ func (s *Store) Restore(ctx context.Context, r delivery.DeadRecord, by jobs.Deci
 	if err := s.register(ctx, r.Queue); err != nil {
 		return false, err
 	}
-	var entry delivery.Entry
-	if json.Unmarshal([]byte(r.Fields["p:dead"]), &entry) != nil {
-		return false, fmt.Errorf("restore %s/%s: %w", r.Queue, r.Key, &jobs.InvalidError{Field: "record", Value: "without a quarantine entry", Bound: "that of a quarantined job"})
+	if state := r.Fields["state"]; state != "archived" {
+		return false, fmt.Errorf("restore %s/%s: %w", r.Queue, r.Key, &jobs.InvalidError{Field: "record", Value: "of the state " + state, Bound: "that of a quarantined job"})
 	}
-	entry = entry.Signed()
+	entry := hash(r.Fields).dead(r.Queue, r.Key, r.At.UnixMilli()).Signed()
 	fields := []any{}
 	for field, value := range r.Fields {
 		if field != "p:tok" && field != "p:sig" && field != "p:plan" {

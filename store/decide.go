@@ -119,6 +119,15 @@ func (s *Store) Discard(ctx context.Context, queue, key string, by jobs.Decision
 	return before, s.discard(ctx, queue, key, "discard", "", by)
 }
 
+// DiscardEntry is Discard for an entry as it was listed. ErrConflict: it is not
+// quarantined any more, or was again since.
+func (s *Store) DiscardEntry(ctx context.Context, d delivery.Dead, by jobs.Decision) error {
+	if err := by.Check(); err != nil {
+		return err
+	}
+	return s.discard(ctx, d.Queue, d.Key, "discard", milliText(d.At), by)
+}
+
 // discard forgets a quarantined job, and records it as what it is. at is when it must
 // have been quarantined, in ms; "": whenever.
 func (s *Store) discard(ctx context.Context, queue, key, what, at string, by jobs.Decision) error {

@@ -234,7 +234,10 @@ func TestGetFindPayload(t *testing.T) {
 	if found, err := f.Find(f.ctx, "nowhere"); err != nil || len(found) != 0 {
 		t.Errorf("found in %v, %v", found, err)
 	}
-	if _, err := f.Find(f.ctx, "*"); !errors.Is(err, jobs.ErrInvalid) {
+	if found, err := f.Find(f.ctx, "*"); err != nil || len(found) != 0 { // a key like any other
+		t.Errorf("found in %v, %v", found, err)
+	}
+	if _, err := f.Find(f.ctx, ""); !errors.Is(err, jobs.ErrInvalid) {
 		t.Error(err)
 	}
 	if data, err := f.Payload(f.ctx, "q", "k"); err != nil || string(data) != `{"a":1,"b":2}` {

@@ -17,9 +17,9 @@ import (
 	"github.com/perdure/perdure/jobs"
 )
 
-// planBatch is how many entries one step of a plan replays at most: some
-// milliseconds of Redis' time.
-const planBatch = 100
+// planBatch is how many entries one step of a plan replays at most, and planLook how
+// many of those under way it looks at: some milliseconds of Redis' time.
+const planBatch, planLook = 100, 300
 
 // planKept is how long a plan is known after its end, unless it was asked otherwise.
 const planKept = 90 * 24 * time.Hour
@@ -80,8 +80,8 @@ func (s *Store) Plan(ctx context.Context, queue, id string) (delivery.Plan, erro
 	return plans[0], nil
 }
 
-// Plans returns the replay plans of a queue, or of all, latest first in each; at
-// most 500 of a queue.
+// Plans returns the replay plans of a queue, or of all, latest first in each: the last
+// 500 of a queue, and older ones that have not ended.
 func (s *Store) Plans(ctx context.Context, queue string) ([]delivery.Plan, error) {
 	walk, err := s.newWalk(ctx, queue, "", 0, true)
 	if err != nil {
@@ -93,10 +93,16 @@ func (s *Store) Plans(ctx context.Context, queue string) ([]delivery.Plan, error
 		if err != nil {
 			return nil, fmt.Errorf("plans of queue %s: %w", queue, unreachable(err))
 		}
-		plans, err := s.planHashes(ctx, queue, ids)
+		open, err := s.rdb.SMembers(ctx, planningKey(queue)).Result()
+		if err != nil {
+			return nil, fmt.Errorf("plans of queue %s: %w", queue, unreachable(err))
+		}
+		open = slices.DeleteFunc(open, func(id string) bool { return slices.Contains(ids, id) })
+		plans, err := s.planHashes(ctx, queue, append(ids, open...))
 		if err != nil {
 			return nil, fmt.Errorf("plans of queue %s: %w", queue, err)
 		}
+		slices.SortStableFunc(plans, func(a, b delivery.Plan) int { return b.Created.Compare(a.Created) })
 		all = append(all, plans...)
 	}
 	return all, nil
@@ -181,13 +187,14 @@ func (s *Store) SelectFor(ctx context.Context, p delivery.Plan, page delivery.De
 }
 
 // Advance takes a plan one step further: it replays up to 100 entries whose turn it
-// is, by Redis' clock, and sees what became of others.
+// is, by Redis' clock, and sees what became of others; of a plan that is paused or has
+// stopped only that.
 func (s *Store) Advance(ctx context.Context, queue, id string) (delivery.PlanStep, error) {
 	name := planKey(queue, id)
 	reply, err := s.run(ctx, "advance", []string{
 		name, name + ":left", name + ":out", planningKey(queue), taskKey(queue, ""), pendingKey(queue), archivedKey(queue), deadKey(queue),
 		groupsKey(queue), eventsKey(queue),
-	}, id, planBatch)
+	}, id, planBatch, planLook)
 	if err != nil {
 		return delivery.PlanStep{}, err
 	}

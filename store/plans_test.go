@@ -174,11 +174,13 @@ func TestAPlanStopsWhenTheFailureIsBack(t *testing.T) {
 func TestAResumedPlanForgivesWhatWasThere(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	f.dead(250, "bad row 1")
+	f.dead(550, "bad row 1") // more than one step looks at
 	p := f.plan(delivery.PlanRequest{ID: "p1", Queue: "q", Rate: 5000, NoCanary: true})
 	f.step()
 	f.outlaw("bad row 7")
-	f.step()
+	f.nextMilli()
+	_, err := f.Advance(f.ctx, "q", p.ID)
+	f.ok(err)
 	stopped, err := f.Plan(f.ctx, "q", p.ID)
 	f.ok(err)
 	if stopped.State != delivery.PlanStopped || stopped.UnderWay == 0 {
@@ -190,9 +192,117 @@ func TestAResumedPlanForgivesWhatWasThere(t *testing.T) {
 	f.step()
 	f.completeAll()
 	f.step()
-	if p, err = f.Plan(f.ctx, "q", p.ID); err != nil || p.State != delivery.PlanDone || p.Returned != stopped.Replayed || p.Replayed != 250 {
+	if p, err = f.Plan(f.ctx, "q", p.ID); err != nil || p.State != delivery.PlanDone || p.Returned != stopped.Replayed || p.Replayed != 550 {
 		t.Errorf("%v %+v", err, p)
 	}
+}
+
+// sent makes a plan without a canary over n entries, and has all of them replayed.
+func (f *fixture) sent(n int, more delivery.PlanRequest) delivery.Plan {
+	f.t.Helper()
+	f.dead(n, "bad row")
+	more.Queue, more.Rate, more.NoCanary = "q", delivery.MaxPlanRate, true
+	p := f.plan(more)
+	f.step()
+	return f.wantPlan(p.ID, fmt.Sprintf("running all: %d selected, 0 left, %d replayed, %d under way, 0 completed, 0 returned, 0 failed, 0 skipped, 0 gone", n, n, n))
+}
+
+// Of many that are under way, one that is back stops the plan before the others were
+// looked at.
+func TestAPlanStopsSoonHoweverManyAreUnderWay(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	p := f.sent(450, delivery.PlanRequest{ID: "p1"})
+	batch, err := f.Claim(f.ctx, "q", "o", 450)
+	f.ok(err)
+	f.dead(150, "odd row") // of no plan, and more than one step looks at
+	f.fail(batch.Deliveries[449], "bad row")
+	f.nextMilli()
+	f.rdb.HSet(f.ctx, planKey("q", p.ID), "looked", time.Now().Add(time.Hour).UnixMilli()) // not its turn
+	_, _, err = deadletter.Advance(f.ctx, f.Store)
+	f.ok(err)
+	p = f.wantPlan(p.ID, "stopped all: 450 selected, 0 left, 450 replayed, 449 under way, 0 completed, 1 returned, 0 failed, 0 skipped, 0 gone")
+	if want := batch.Deliveries[449].Key + " is back in quarantine with the same failure"; p.Why != want {
+		t.Errorf("it says %q, want %q", p.Why, want)
+	}
+}
+
+// What has ended is counted as fast as it is found; what has not is looked at now and
+// then.
+func TestAPlanLooksAtManyThatAreUnderWay(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	p := f.sent(800, delivery.PlanRequest{ID: "p1"})
+	f.rdb.HDel(f.ctx, planKey("q", p.ID), "looked")
+	before := f.rdb.Time(f.ctx).Val().Truncate(time.Millisecond)
+	step, err := f.Advance(f.ctx, "q", p.ID)
+	after := f.rdb.Time(f.ctx).Val()
+	if err != nil || step.More {
+		t.Errorf("%v %+v", err, step)
+	}
+	looked, err := f.rdb.HGet(f.ctx, planKey("q", p.ID), "looked").Int64()
+	f.ok(err)
+	if at := time.UnixMilli(looked).Add(400 * time.Millisecond); at.Before(before) || at.After(after) { // it looks again after 100
+		t.Errorf("it looked at %v as it says, between %v and %v", at, before, after)
+	}
+	f.completeAll()
+	f.rdb.HDel(f.ctx, planKey("q", p.ID), "looked")
+	_, _, err = deadletter.Advance(f.ctx, f.Store)
+	f.ok(err)
+	f.wantPlan(p.ID, "done all: 800 selected, 0 left, 800 replayed, 0 under way, 800 completed, 0 returned, 0 failed, 0 skipped, 0 gone")
+}
+
+// A canary that takes its time is nothing to make up for.
+func TestAPlanBeginsItsLastStageAtItsRate(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.dead(100, "bad row")
+	p := f.plan(delivery.PlanRequest{ID: "p1", Queue: "q", Rate: 20})
+	f.step()
+	f.completeAll()
+	f.step()
+	f.completeAll()
+	f.rdb.HDel(f.ctx, planKey("q", p.ID), "looked")
+	step, err := f.Advance(f.ctx, "q", p.ID)
+	if err != nil || step.Replayed != 1 {
+		t.Errorf("%v %+v", err, step)
+	}
+	f.wantPlan(p.ID, "running all: 100 selected, 88 left, 12 replayed, 1 under way, 11 completed, 0 returned, 0 failed, 0 skipped, 0 gone")
+}
+
+// A plan that is paused or has stopped goes on to count, and stops for what came back
+// meanwhile when it is resumed.
+func TestAPlanThatWaitsGoesOnToCount(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	p := f.sent(20, delivery.PlanRequest{ID: "p1"})
+	_, err := f.PausePlan(f.ctx, "q", p.ID, why)
+	f.ok(err)
+	batch, err := f.Claim(f.ctx, "q", "o", 20)
+	f.ok(err)
+	for _, d := range batch.Deliveries[:18] {
+		f.settle(d, delivery.Complete)
+	}
+	f.fail(batch.Deliveries[18], "bad row")
+	f.nextMilli()
+	f.step()
+	f.wantPlan(p.ID, "paused all: 20 selected, 0 left, 20 replayed, 1 under way, 18 completed, 1 returned, 0 failed, 0 skipped, 0 gone")
+
+	_, err = f.ResumePlan(f.ctx, "q", p.ID, why)
+	f.ok(err)
+	f.step()
+	p = f.wantPlan(p.ID, "stopped all: 20 selected, 0 left, 20 replayed, 1 under way, 18 completed, 1 returned, 0 failed, 0 skipped, 0 gone")
+	if want := batch.Deliveries[18].Key + " is back in quarantine with the same failure"; p.Why != want {
+		t.Errorf("it says %q, want %q", p.Why, want)
+	}
+	f.settle(batch.Deliveries[19], delivery.Complete)
+	f.step()
+	f.wantPlan(p.ID, "stopped all: 20 selected, 0 left, 20 replayed, 0 under way, 19 completed, 1 returned, 0 failed, 0 skipped, 0 gone")
+
+	_, err = f.ResumePlan(f.ctx, "q", p.ID, why)
+	f.ok(err)
+	f.step()
+	f.wantPlan(p.ID, "done all: 20 selected, 0 left, 20 replayed, 0 under way, 19 completed, 1 returned, 0 failed, 0 skipped, 0 gone")
 }
 
 func TestAPausedPlanWaits(t *testing.T) {
@@ -217,6 +327,33 @@ func TestAPausedPlanWaits(t *testing.T) {
 	plans, err := f.Plans(f.ctx, "")
 	if err != nil || len(plans) != 1 {
 		t.Errorf("%v %+v", err, plans)
+	}
+}
+
+func TestOpenPlansAreListedHoweverOld(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.dead(1, "bad row")
+	for _, id := range []string{"old", "older"} {
+		f.plan(delivery.PlanRequest{ID: id, Queue: "q"})
+		_, err := f.PausePlan(f.ctx, "q", id, why)
+		f.ok(err)
+	}
+	f.rdb.HSet(f.ctx, planKey("q", "older"), "at", 1)
+	f.rdb.ZAdd(f.ctx, plansKey("q"), redis.Z{Score: 1, Member: "older"})
+	f.nextMilli()
+	for i := range maxBatch {
+		id := fmt.Sprint("n", i)
+		f.plan(delivery.PlanRequest{ID: id, Queue: "q"})
+		_, err := f.AbortPlan(f.ctx, "q", id, why)
+		f.ok(err)
+	}
+	plans, err := f.Plans(f.ctx, "q")
+	if err != nil || len(plans) != maxBatch+2 || plans[maxBatch].ID != "old" || plans[maxBatch+1].ID != "older" {
+		t.Fatalf("%v: %d plans", err, len(plans))
+	}
+	if !slices.IsSortedFunc(plans, func(a, b delivery.Plan) int { return b.Created.Compare(a.Created) }) {
+		t.Error("the latest is not first")
 	}
 }
 

@@ -92,7 +92,7 @@ func (s *Store) readEvents(ctx context.Context, key, queue string, limit int) ([
 
 // Find returns the queues in which a key is known.
 func (s *Store) Find(ctx context.Context, key string) ([]string, error) {
-	if err := jobs.CheckKey(key); err != nil {
+	if err := jobs.CheckTaskID(key); err != nil {
 		return nil, err
 	}
 	queues, err := s.Queues(ctx)

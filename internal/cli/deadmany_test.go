@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hibiken/asynq"
+
 	"github.com/perdure/perdure/internal/delivery"
 	"github.com/perdure/perdure/internal/redistest"
 	"github.com/perdure/perdure/jobs"
@@ -28,6 +30,13 @@ func quarantineMany(t *testing.T, url string, n int) *store.Store {
 			t.Fatal(err)
 		}
 	}
+	quarantineNext(t, s, n)
+	return s
+}
+
+// quarantineNext quarantines the next n jobs.
+func quarantineNext(t *testing.T, s *store.Store, n int) {
+	t.Helper()
 	batch, err := s.Claim(t.Context(), "echoes", "owner", n)
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +48,43 @@ func quarantineMany(t *testing.T, url string, n int) *store.Store {
 			t.Fatal(err)
 		}
 	}
-	return s
+}
+
+// Jobs of other clients have task IDs that perdure would give no new job.
+func TestCommandsAboutJobsOfOtherClients(t *testing.T) {
+	t.Parallel()
+	url := redistest.URL(t)
+	s := quarantineMany(t, url, 0)
+	client := asynq.NewClientFromRedisClient(s.Redis())
+	file := filepath.Join(t.TempDir(), "f")
+	for _, key := range []string{"tenant/42", "a b", "_x", "p1#2", "mail:ü"} {
+		if _, err := client.Enqueue(asynq.NewTask("mail:send", nil), asynq.TaskID(key), asynq.Queue("echoes")); err != nil {
+			t.Fatal(err)
+		}
+		quarantineNext(t, s, 1)
+		for _, args := range [][]string{
+			{"job", "get", key}, {"job", "get", key, "--queue", "echoes"}, {"dead", "show", key}, {"dead", "replay", key}, {"job", "pause", key}, {"job", "resume", key},
+		} {
+			if args[1] != "get" && args[1] != "show" {
+				args = append(args, "--reason", "mended")
+			}
+			if code, out, errs := run(t.Context(), nil, append(args, "--redis-url", url)...); code != 0 || !strings.Contains(out, "echoes/"+key) {
+				t.Errorf("%q: exit %d\n%s%s", args, code, out, errs)
+			}
+		}
+		quarantineNext(t, s, 1)
+	}
+	for _, c := range [][2]string{
+		{"move --all --file " + file, "5 entries moved"}, {"import " + file, "5 restored"}, {"erase tenant/42", "erased"}, {"discard tenant/42", "its key is free"},
+	} {
+		args := append(strings.Fields("dead "+c[0]), "--reason", "mended", "--redis-url", url)
+		if code, out, errs := run(t.Context(), nil, args...); code != 0 || !strings.Contains(out, c[1]) {
+			t.Errorf("%q: exit %d\n%s%s", args, code, out, errs)
+		}
+	}
+	if code, _, errs := run(t.Context(), nil, "dead", "show", "", "--redis-url", url); code != 2 || !strings.Contains(errs, `key "": must be`) {
+		t.Errorf("no key: exit %d: %s", code, errs)
+	}
 }
 
 func TestDeadCommands(t *testing.T) {

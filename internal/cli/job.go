@@ -182,7 +182,7 @@ func readJSON(flag, data string) (json.RawMessage, error) {
 // located runs do for the one queue that has the key, or for the one given.
 func (a *App) located(ctx context.Context, s *store.Store, queue, key string) (string, error) {
 	if queue != "" {
-		return queue, errors.Join(jobs.CheckKey(key), a.knownQueue(ctx, s, queue))
+		return queue, errors.Join(jobs.CheckTaskID(key), a.knownQueue(ctx, s, queue))
 	}
 	queues, err := s.Find(ctx, key)
 	switch {

@@ -1,7 +1,7 @@
 -- restore: put a quarantined job that was exported back into quarantine, as it was.
 -- KEYS[1] asynq:{q}:t:<key>      KEYS[2] asynq:{q}:archived   KEYS[3] perdure:{q}:dead   KEYS[4] perdure:{q}:groups
 -- KEYS[5] perdure:{q}:events     KEYS[6] perdure:{q}:tokens     KEYS[7] perdure:{q}:forgotten
--- ARGV[1] key   ARGV[2] when it was quarantined, ms   ARGV[3] its entry   ARGV[4] signature   ARGV[5] what its group is
+-- ARGV[1] key   ARGV[2] when it was quarantined, ms   ARGV[3] its entry, '' without one   ARGV[4] signature   ARGV[5] what its group is
 -- about   ARGV[6] the kind's version, 0: not known   ARGV[7] actor   ARGV[8] reason   ARGV[9] its message   ARGV[10] how many
 -- fields, and after it each field and its value
 -- Returns 1 restored; 2 it is there already; -3 the key is another job's by now, or this one's, replayed.
@@ -9,7 +9,7 @@
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local had = redis.call('HMGET', KEYS[1], 'p:dead', 'msg', 'p:erased')
   local since = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or 0)
-  if had[1] == ARGV[3] and since == tonumber(ARGV[2]) and (had[2] == ARGV[9] or had[3]) then return 2 end
+  if (had[1] or '') == ARGV[3] and since == tonumber(ARGV[2]) and (had[2] == ARGV[9] or had[3]) then return 2 end
   return -3
 end
 for i = 11, 10 + 2 * tonumber(ARGV[10]), 2 do
