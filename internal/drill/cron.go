@@ -166,7 +166,7 @@ func cronReplay(ctx context.Context, s *stage) (string, string, error) {
 	evidence := fmt.Sprintf("plan %s, by %q: %d replayed, %d back; ledgers: %d charges for %d orders, so each went on at its failed step",
 		plan.ID, plan.By, plan.Replayed, plan.Returned+plan.Failed, len(charges), len(list))
 	return observed, evidence, errors.Join(err, must(map[string]bool{
-		"the payments were asked once":       len(charges) == len(list),
+		"the payments were asked once": len(charges) == len(list),
 		// What other scenarios have left in the quarantine within the minute goes along.
 		"the schedule's plan replayed each":  plan.Replayed >= int64(len(list)) && plan.Completed >= int64(len(list)),
 		"the schedule is on record for that": strings.HasPrefix(plan.By, "schedule "+name+":"),
