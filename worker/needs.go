@@ -239,8 +239,9 @@ func (a *attempt) heldByFailure(f jobs.Failure, c jobs.Classification) (delivery
 			a.w.guard.Note(name, dependency.Failed, f.Rule)
 		}
 		held = a.w.guard.HeldBy(name)
-	case c.Class == jobs.ClassTimeout:
+	case c.Class == jobs.ClassTimeout: // it may be the job's own, unless the service is known to be gone
 		a.blameIt(name)
+		held = a.w.guard.HeldBy(name)
 	case c.Class == jobs.ClassThrottled && c.Rule != "retry after": // which is about the one job
 		held = a.w.guard.Throttled(name, max(c.Wait, time.Second), f.Rule)
 	}
