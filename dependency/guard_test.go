@@ -235,6 +235,27 @@ func TestOwn(t *testing.T) {
 	}
 }
 
+// TestTheFirstCallIsTold: those who decide whether one bad node is all there is hear at once
+// of a worker that reaches the service, and then now and then.
+func TestTheFirstCallIsTold(t *testing.T) {
+	t.Parallel()
+	g, _ := newGuard(t)
+	g.due() // it has just said that it has made no calls
+	for i, want := range []int{1, 0} {
+		call, err := g.Begin(t.Context(), Question{Names: []string{"payments"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		call.End(all(Answered), "")
+		g.mu.Lock()
+		g.services["payments"].voted = g.now()
+		g.mu.Unlock()
+		if votes := g.due(); len(votes) != want || want == 1 && votes[0].LongCalls != 1 {
+			t.Errorf("call %d: votes %+v", i+1, votes)
+		}
+	}
+}
+
 // TestCallsOfAnotherTurn: a call that was begun before the breaker opened tells nothing of
 // the time after it.
 func TestCallsOfAnotherTurn(t *testing.T) {

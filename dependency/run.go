@@ -178,7 +178,7 @@ func (g *Guard) keep(ctx context.Context) {
 	}
 }
 
-// vote reports what is seen: failures at once, the rest now and then.
+// vote reports what is seen: failures and the first call at once, the rest now and then.
 func (g *Guard) vote(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()

@@ -34,7 +34,7 @@ type Dependency struct {
 	Resume   float64 // most jobs a second that come back after an outage; default 100
 	Ratio    float64 // of calls that fail, from which on the breaker opens, over 0 and up to 1; default 0.5
 	MinCalls int     // that the judgement needs; default 5
-	Quorum   int     // workers that must agree, where so many serve it; default 2
+	Quorum   int     // workers that must agree, where so many call it; default 2
 	Limit    Limit   // for all workers together; zero: none
 	// Health asks the service whether it is well, instead of letting a job find out. It
 	// is called by one worker at a time, while the breaker is open.

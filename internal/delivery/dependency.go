@@ -159,7 +159,7 @@ type DependencyInfo struct {
 	Ratio    float64   `json:"ratio"`
 	MinCalls int       `json:"min_calls"`
 	Quorum   int       `json:"quorum"`
-	Workers  int       `json:"workers"` // that have a vote
+	Workers  int       `json:"workers"` // that call it
 	Against  int       `json:"against"` // of them, that see it fail
 	Calls    int       `json:"calls"`   // ended within the last 30 s, as workers last said
 	Failed   int       `json:"failed"`  // of them
