@@ -193,6 +193,14 @@ func callServices[T any](ctx context.Context, a Attempt, name string, fn func(ct
 	return value, err
 }
 
+// passed tells whoever runs the job, if it wants to know, that a step which calls services
+// was recorded before: this execution does not call them by it.
+func passed(a Attempt, services []string) {
+	if runner, wants := a.(interface{ Passed(services []string) }); wants && len(services) > 0 {
+		runner.Passed(services)
+	}
+}
+
 // Standing is where a dependency, or a limit, stands: what `perdure dep list` shows.
 type Standing struct {
 	Name      string          `json:"name"`
