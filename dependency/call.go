@@ -194,7 +194,7 @@ func (g *Guard) probed(pass *delivery.Pass, found Finding, reason string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	g.metrics.probes.WithLabelValues(g.label(pass.Name), string(said)).Inc()
-	if _, err := g.store.Probed(ctx, pass.Name, pass.ID, said, reason); err != nil && !errors.Is(err, context.Canceled) {
+	if _, err := g.store.Probed(ctx, pass.Name, pass.Made(), said, reason); err != nil && !errors.Is(err, context.Canceled) {
 		g.log.Warn("cannot tell what a probe has found", "dependency", pass.Name, "error", err)
 	}
 }

@@ -99,10 +99,10 @@ func (f *fake) Grant(context.Context, string, int64, bool) (delivery.Grant, erro
 	return g, nil
 }
 
-func (f *fake) Probed(_ context.Context, _, id string, found delivery.Probed, _ string) (bool, error) {
+func (f *fake) Probed(_ context.Context, _, probe string, found delivery.Probed, _ string) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.probed[id] = found
+	f.probed[probe] = found
 	return true, nil
 }
 
@@ -190,12 +190,12 @@ func TestProbe(t *testing.T) {
 			t.Fatal(err)
 		}
 		call.End(all(found), "because")
-		if f.probed["p"] != want {
-			t.Errorf("%v is told as %q", found, f.probed["p"])
+		if f.probed["1 p"] != want {
+			t.Errorf("%v is told as %q", found, f.probed["1 p"])
 		}
 		call.End(all(Answered), "")
-		if f.probed["p"] != want {
-			t.Errorf("told again, as %q", f.probed["p"])
+		if f.probed["1 p"] != want {
+			t.Errorf("told again, as %q", f.probed["1 p"])
 		}
 	}
 }
@@ -380,7 +380,7 @@ func TestHealth(t *testing.T) {
 		go func() { defer close(done); g.check(ctx, "payments", c.ask) }()
 		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 			f.mu.Lock()
-			found := f.probed["h:1"]
+			found := f.probed["1 h:1"]
 			f.mu.Unlock()
 			if found != "" {
 				break
@@ -388,8 +388,8 @@ func TestHealth(t *testing.T) {
 		}
 		cancel()
 		<-done
-		if f.probed["h:1"] != c.want {
-			t.Errorf("%s: %q", name, f.probed["h:1"])
+		if f.probed["1 h:1"] != c.want {
+			t.Errorf("%s: %q", name, f.probed["1 h:1"])
 		}
 	}
 }

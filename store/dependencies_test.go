@@ -238,6 +238,9 @@ func TestSomebodyOpensAndCloses(t *testing.T) {
 	}
 }
 
+// made is the probe that was granted.
+func made(g delivery.Grant) string { return delivery.Pass{Turn: g.Turn, ID: g.ID + ":1"}.Made() }
+
 // probes asks from several sides until some probes were granted, and returns when, by
 // Redis' clock. Each probe ends before another is granted, or there are two at once.
 func (f *fixture) probes(askers, enough int) (at []int64) {
@@ -263,7 +266,7 @@ func (f *fixture) probes(askers, enough int) (at []int64) {
 				time.Sleep(rand.N(30 * time.Millisecond)) // the call
 				mu.Lock()
 				under--
-				_, err := f.Probed(f.ctx, "pay", g.ID+":1", delivery.ProbeFailed, "refused")
+				_, err := f.Probed(f.ctx, "pay", made(g), delivery.ProbeFailed, "refused")
 				f.ok(err)
 				mu.Unlock()
 			}
@@ -308,8 +311,8 @@ func TestAProbe(t *testing.T) {
 	if !second.Probe {
 		t.Fatalf("%+v", second)
 	}
-	for id, want := range map[string]bool{first.ID: false, second.ID: true} {
-		if heard, err := f.Probed(f.ctx, "pay", id+":1", delivery.ProbeNothing, ""); err != nil || heard != want {
+	for g, want := range map[delivery.Grant]bool{first: false, second: true} {
+		if heard, err := f.Probed(f.ctx, "pay", made(g), delivery.ProbeNothing, ""); err != nil || heard != want {
 			t.Errorf("heard: %v, %v", heard, err)
 		}
 	}
@@ -366,7 +369,7 @@ func TestTheClockIsSetBack(t *testing.T) {
 	if !g.Probe || g.Health {
 		t.Fatalf("it is not probed: %+v", g)
 	}
-	_, err := f.Probed(f.ctx, "pay", g.ID+":1", delivery.ProbeWell, "")
+	_, err := f.Probed(f.ctx, "pay", made(g), delivery.ProbeWell, "")
 	f.ok(err)
 	f.set("ramp:next", far, "from", far, "lined", far)
 	if g := f.grant(5); g.Rate != 1 || g.Jobs != 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -189,6 +190,32 @@ func TestWhatNeverCalledTellsNothing(t *testing.T) {
 	if d := state(t, b.store, "pay", jobs.DependencyOpen); d.Probes == 0 {
 		t.Errorf("%+v", d)
 	}
+}
+
+// TestAProbeThatHangs: the jobs of a service that is back do not wait for a call that was
+// made before, and does not end.
+func TestAProbeThatHangs(t *testing.T) {
+	t.Parallel()
+	pay := newService()
+	kind := jobs.Define[order, string]("order.pay", jobs.Needs("pay"))
+	release := make(chan struct{})
+	ends := sync.OnceFunc(func() { close(release) })
+	var hung atomic.Bool
+	b := arranged(t)
+	opened(t, b.store, "pay")
+	b.run(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+		return jobs.Step(ctx, "charge", func(ctx context.Context) (string, error) {
+			if hung.CompareAndSwap(false, true) {
+				<-release
+			}
+			return pay.call(ctx)
+		})
+	})}})
+	t.Cleanup(ends)
+	fill(t, b.store, kind, 3)
+	eventually(t, "the others are served", func() bool { _, served := pay.count(); return served == 2 })
+	ends()
+	unharmed(t, b.store, "default", 3, pay)
 }
 
 // TestAProbeThatTimesOut: a service that hangs uses up no attempt of the jobs that find out

@@ -77,6 +77,9 @@ func (p Pass) String() string {
 	return fmt.Sprintf("%s %d %s %s", sort, p.Turn, p.ID, p.Name)
 }
 
+// Made is what tells a probe from others, of all turns: '<turn> <id>'.
+func (p Pass) Made() string { return fmt.Sprintf("%d %s", p.Turn, p.ID) }
+
 // ParsePass reads '<since ms> <issued ms> <pass>'; nil when it is none.
 func ParsePass(text string) *Pass {
 	parts := strings.SplitN(text, " ", 6)
@@ -143,8 +146,7 @@ type Probed string
 const (
 	ProbeWell    Probed = "well"
 	ProbeFailed  Probed = "failed"
-	ProbeNothing Probed = "nothing"   // it did not come to call the service
-	ProbeGoesOn  Probed = "under way" // it is not over
+	ProbeNothing Probed = "nothing" // it did not come to call the service
 )
 
 // Lease is a place that is taken under a limit of concurrency.
