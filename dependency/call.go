@@ -78,19 +78,28 @@ func (c *Call) count(name string, found Finding, reason string) {
 		return // a call that was begun in another turn tells nothing of this one
 	}
 	failed := found == Failed
+	before, _ := s.window.count(now, buckets)
 	s.window.add(now, failed)
+	if _, ours := g.known[name]; failed || ours && before == 0 { // the first call for long: from now on it has a say
+		g.tellSoon(s)
+	}
 	switch {
 	case !failed && trying:
 		g.log.Info("a service is reached again from this worker", "dependency", name)
 		s.heldUntil, s.tries = 0, 0
 		s.window.reset()
 	case failed:
-		s.reason, s.dirty = reason, true
+		s.reason = reason
 		g.judge(name, s, now, trying)
-		select {
-		case g.urgent <- struct{}{}:
-		default:
-		}
+	}
+}
+
+// tellSoon has what is known of a service told in a moment. The lock is held.
+func (g *Guard) tellSoon(s *service) {
+	s.dirty = true
+	select {
+	case g.urgent <- struct{}{}:
+	default:
 	}
 }
 
@@ -185,7 +194,7 @@ func (g *Guard) probed(pass *delivery.Pass, found Finding, reason string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	g.metrics.probes.WithLabelValues(g.label(pass.Name), string(said)).Inc()
-	if _, err := g.store.Probed(ctx, pass.Name, pass.ID, said, reason); err != nil && !errors.Is(err, context.Canceled) {
+	if _, err := g.store.Probed(ctx, pass.Name, pass.Made(), said, reason); err != nil && !errors.Is(err, context.Canceled) {
 		g.log.Warn("cannot tell what a probe has found", "dependency", pass.Name, "error", err)
 	}
 }

@@ -101,10 +101,10 @@ func (f *fake) Grant(context.Context, string, int64, bool) (delivery.Grant, erro
 	return g, nil
 }
 
-func (f *fake) Probed(_ context.Context, _, id string, found delivery.Probed, _ string) (bool, error) {
+func (f *fake) Probed(_ context.Context, _, probe string, found delivery.Probed, _ string) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.probed[id] = found
+	f.probed[probe] = found
 	return true, nil
 }
 
@@ -192,12 +192,12 @@ func TestProbe(t *testing.T) {
 			t.Fatal(err)
 		}
 		call.End(all(found), "because")
-		if f.probed["p"] != want {
-			t.Errorf("%v is told as %q", found, f.probed["p"])
+		if f.probed["1 p"] != want {
+			t.Errorf("%v is told as %q", found, f.probed["1 p"])
 		}
 		call.End(all(Answered), "")
-		if f.probed["p"] != want {
-			t.Errorf("told again, as %q", f.probed["p"])
+		if f.probed["1 p"] != want {
+			t.Errorf("told again, as %q", f.probed["1 p"])
 		}
 	}
 }
@@ -234,6 +234,27 @@ func TestOwn(t *testing.T) {
 	trying.End(all(Answered), "")
 	if _, err := g.Begin(t.Context(), question); err != nil {
 		t.Errorf("still held: %v", err)
+	}
+}
+
+// TestTheFirstCallIsTold: those who decide whether one bad node is all there is hear at once
+// of a worker that reaches the service, and then now and then.
+func TestTheFirstCallIsTold(t *testing.T) {
+	t.Parallel()
+	g, _ := newGuard(t)
+	g.due() // it has just said that it has made no calls
+	for i, want := range []int{1, 0} {
+		call, err := g.Begin(t.Context(), Question{Names: []string{"payments"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		call.End(all(Answered), "")
+		g.mu.Lock()
+		g.services["payments"].voted = g.now()
+		g.mu.Unlock()
+		if votes := g.due(); len(votes) != want || want == 1 && votes[0].LongCalls != 1 {
+			t.Errorf("call %d: votes %+v", i+1, votes)
+		}
 	}
 }
 
@@ -361,7 +382,7 @@ func TestHealth(t *testing.T) {
 		go func() { defer close(done); g.check(ctx, "payments", c.ask) }()
 		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 			f.mu.Lock()
-			found := f.probed["h:1"]
+			found := f.probed["1 h:1"]
 			f.mu.Unlock()
 			if found != "" {
 				break
@@ -369,8 +390,8 @@ func TestHealth(t *testing.T) {
 		}
 		cancel()
 		<-done
-		if f.probed["h:1"] != c.want {
-			t.Errorf("%s: %q", name, f.probed["h:1"])
+		if f.probed["1 h:1"] != c.want {
+			t.Errorf("%s: %q", name, f.probed["1 h:1"])
 		}
 	}
 }

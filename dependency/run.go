@@ -159,26 +159,22 @@ func (g *Guard) declare(ctx context.Context) error {
 	return nil
 }
 
-// keep keeps the places and the probes that are under way here.
+// keep keeps the places that are taken here.
 func (g *Guard) keep(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause(ctx, lasts/5)
 		g.mu.Lock()
-		leases, probes := slices.Collect(maps.Keys(g.leases)), maps.Clone(g.probes)
+		leases := slices.Collect(maps.Keys(g.leases))
 		g.mu.Unlock()
 		for len(leases) > 0 {
 			some := leases[:min(len(leases), 500)]
 			leases = leases[len(some):]
 			g.complain(ctx, "cannot keep places", g.store.Keep(ctx, some, lasts))
 		}
-		for id, name := range probes {
-			_, err := g.store.Probed(ctx, name, id, delivery.ProbeGoesOn, "")
-			g.complain(ctx, "cannot keep a probe", err)
-		}
 	}
 }
 
-// vote reports what is seen: failures at once, the rest now and then.
+// vote reports what is seen: failures and the first call at once, the rest now and then.
 func (g *Guard) vote(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
@@ -309,7 +305,7 @@ func (g *Guard) check(ctx context.Context, name string, ask func(context.Context
 			f, _ := jobs.NewFailure(err, time.Time{}, "", 0)
 			found, reason = Failed, "health check: "+f.Message
 		}
-		g.probed(&delivery.Pass{Name: name, ID: grant.ID + ":1", Probe: true}, found, reason)
+		g.probed(&delivery.Pass{Name: name, Turn: grant.Turn, ID: grant.ID + ":1", Probe: true}, found, reason)
 	}
 }
 

@@ -34,7 +34,7 @@ type Dependency struct {
 	Resume   float64 // most jobs a second that come back after an outage; default 100
 	Ratio    float64 // of calls that fail, from which on the breaker opens, over 0 and up to 1; default 0.5
 	MinCalls int     // that the judgement needs; default 5
-	Quorum   int     // workers that must agree, where so many serve it; default 2
+	Quorum   int     // workers that must agree, where so many call it; default 2
 	Limit    Limit   // for all workers together; zero: none
 	// Health asks the service whether it is well, instead of letting a job find out. It
 	// is called by one worker at a time, while the breaker is open.
@@ -191,6 +191,14 @@ func callServices[T any](ctx context.Context, a Attempt, name string, fn func(ct
 	value, err := fn(ctx)
 	ended = err
 	return value, err
+}
+
+// passed tells whoever runs the job, if it wants to know, that a step which calls services
+// was recorded before: this execution does not call them by it.
+func passed(a Attempt, services []string) {
+	if runner, wants := a.(interface{ Passed(services []string) }); wants && len(services) > 0 {
+		runner.Passed(services)
+	}
 }
 
 // Standing is where a dependency, or a limit, stands: what `perdure dep list` shows.

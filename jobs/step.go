@@ -170,6 +170,7 @@ func Step[T any](ctx context.Context, name string, fn func(ctx context.Context) 
 	}
 	value, err := zero, error(nil)
 	if recorded {
+		passed(a, settings.needs)
 		value, err = decodeRecorded[T](a, name, output)
 	} else {
 		value, err = runStep(ctx, a, name, fn, settings)

@@ -194,9 +194,10 @@ func (s *Store) Keep(ctx context.Context, leases []delivery.Lease, lasts time.Du
 	return unreachable(err)
 }
 
-// Probed says what a probe has found. False: another one is under way, or none.
-func (s *Store) Probed(ctx context.Context, name, id string, found delivery.Probed, reason string) (bool, error) {
-	code, err := s.runCode(ctx, "probed", dependencyKeys(name), name, id, string(found), reason)
+// Probed says what a probe has found, [delivery.Pass.Made]. False: another one is under way,
+// or none.
+func (s *Store) Probed(ctx context.Context, name, probe string, found delivery.Probed, reason string) (bool, error) {
+	code, err := s.runCode(ctx, "probed", dependencyKeys(name), name, probe, string(found), reason)
 	return code == 1, err
 }
 

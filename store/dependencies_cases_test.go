@@ -54,10 +54,10 @@ func grantRaw(id string, waiting, most int, checker bool) func(f *fixture, _ any
 	}
 }
 
-func probedRaw(id string, found delivery.Probed) func(f *fixture, _ any) any {
+func probedRaw(probe string, found delivery.Probed) func(f *fixture, _ any) any {
 	return func(f *fixture, _ any) any {
 		f.t.Helper()
-		code, err := f.runCode(f.ctx, "probed", dependencyKeys("pay"), "pay", id, string(found), "refused")
+		code, err := f.runCode(f.ctx, "probed", dependencyKeys("pay"), "pay", probe, string(found), "refused")
 		f.ok(err)
 		return code
 	}
@@ -68,7 +68,8 @@ func probeDue(f *fixture, _ any) any { return f.rdb.HSet(f.ctx, dependencyKey("p
 
 var (
 	probing   = after(opensPay, probeDue, grantRaw("g", 3, 1, false))
-	recovered = after(probing, probedRaw("g:1", delivery.ProbeWell)) // it recovers
+	recovered = after(probing, probedRaw("1 g:1", delivery.ProbeWell))                // it recovers
+	hung      = after(probing, ago("lasts", 0), probeDue, grantRaw("h", 3, 1, false)) // and another one was made
 )
 
 func forceRaw(verb string) func(f *fixture, _ any) any {
@@ -202,12 +203,15 @@ func dependencyCases() []scriptCase {
 		{"grant 0 closes", after(recovered, ago("from", 20000)), grants(jobs.DependencyClosed, 0, "", 0, false)},
 		{"grant 0 closes one with settings", after(recovered, ago("from", 20000), tuneRaw("", "resume", "10")), grants(jobs.DependencyClosed, 0, "", 0, false)},
 
-		{"probed 1 well", probing, probedRaw("g:1", delivery.ProbeWell)},
-		{"probed 1 failed", probing, probedRaw("g:1", delivery.ProbeFailed)},
-		{"probed 1 nothing", probing, probedRaw("g:1", delivery.ProbeNothing)},
-		{"probed 1 under way", after(probing, ago("lasts", 0)), probedRaw("g:1", delivery.ProbeGoesOn)},
-		{"probed 0 of another probe", probing, probedRaw("h:1", delivery.ProbeWell)},
-		{"probed 0 it recovers", recovered, probedRaw("g:1", delivery.ProbeFailed)},
+		{"probed 1 well", probing, probedRaw("1 g:1", delivery.ProbeWell)},
+		{"probed 1 well, of one that hung", hung, probedRaw("1 g:1", delivery.ProbeWell)},
+		{"probed 1 failed", probing, probedRaw("1 g:1", delivery.ProbeFailed)},
+		{"probed 1 nothing", probing, probedRaw("1 g:1", delivery.ProbeNothing)},
+		{"probed 0 failed, of one that hung", hung, probedRaw("1 g:1", delivery.ProbeFailed)},
+		{"probed 0 nothing, of one that hung", hung, probedRaw("1 g:1", delivery.ProbeNothing)},
+		{"probed 0 of another turn", probing, probedRaw("0 g:1", delivery.ProbeWell)},
+		{"probed 0 somebody has opened it", after(probing, forceRaw("open")), probedRaw("1 g:1", delivery.ProbeWell)},
+		{"probed 0 it recovers", recovered, probedRaw("1 g:1", delivery.ProbeFailed)},
 
 		{"force 1 open", nil, forceRaw("open")},
 		{"force 1 open what is open", probing, forceRaw("open")},
@@ -365,7 +369,7 @@ func dependencyFaults() []faultCase {
 	}
 	grant := func(f *fixture, _ any) error { _, err := f.Grant(f.ctx, "pay", 3, false); return err }
 	probed := func(f *fixture, _ any) error {
-		_, err := f.Probed(f.ctx, "pay", "g:1", delivery.ProbeWell, "")
+		_, err := f.Probed(f.ctx, "pay", "1 g:1", delivery.ProbeWell, "")
 		return err
 	}
 	force := func(f *fixture, _ any) error {

@@ -234,10 +234,20 @@ probed 1 nothing
 -perdure:{@dep}:d:pay lasts
 -perdure:{@dep}:d:pay probe
 
-probed 1 under way
-~perdure:{@dep}:d:pay lasts=<time>
-
 probed 1 well
++perdure:{@dep}:d:pay from=<time>
++perdure:{@dep}:d:pay start=1
++perdure:{@dep}:events 1=recover pay by perdure: a probe found it well (open -> recovering)
+-perdure:{@dep}:d:pay lasts
+-perdure:{@dep}:d:pay next
+-perdure:{@dep}:d:pay probe
+~perdure:{@dep}:board pay={"forced":false,"rate":0,"turn":1,"state":"recovering","throttled":0,"by":"perdure","reason":"a probe found it well","places":0,"since":<time>}
+~perdure:{@dep}:d:pay reason=a probe found it well
+~perdure:{@dep}:d:pay since=<time>
+~perdure:{@dep}:d:pay state=recovering
+~perdure:{@dep}:names pay=<time>
+
+probed 1 well, of one that hung
 +perdure:{@dep}:d:pay from=<time>
 +perdure:{@dep}:d:pay start=1
 +perdure:{@dep}:events 1=recover pay by perdure: a probe found it well (open -> recovering)

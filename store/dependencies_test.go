@@ -85,7 +85,9 @@ func TestABreakerOpens(t *testing.T) {
 		"another ratio":                     {says: jobs.Dependency{Ratio: 0.9}, votes: []string{"o 9/10"}, opens: true},
 		"another minimum":                   {says: jobs.Dependency{MinCalls: 2}, votes: []string{"o 2/2"}, opens: true},
 		"one bad node among three":          {votes: []string{"o 0/5", "p 0/5", "r 500/500"}},
-		"one bad node, the others are idle": {votes: []string{"o 0/0", "p 0/0", "r 50/50"}},
+		"one calls, the others are idle":    {votes: []string{"o 0/0", "p 0/0", "r 5/5"}, opens: true},
+		"one calls, and a quorum of three":  {says: jobs.Dependency{Quorum: 3}, votes: []string{"o 0/0", "p 0/0", "r 9/9"}, opens: true},
+		"one bad node of two, one is idle":  {votes: []string{"o 0/0", "p 0/1", "r 50/50"}},
 		"two of three":                      {votes: []string{"o 0/5", "p 5/5", "r 20/20"}, opens: true},
 		"two, with few calls each":          {votes: []string{"o 3/3", "p 3/3"}, opens: true},
 		"two, one of which cannot tell":     {votes: []string{"o 1/1", "p 9/9"}},
@@ -236,6 +238,9 @@ func TestSomebodyOpensAndCloses(t *testing.T) {
 	}
 }
 
+// made is the probe that was granted.
+func made(g delivery.Grant) string { return delivery.Pass{Turn: g.Turn, ID: g.ID + ":1"}.Made() }
+
 // probes asks from several sides until some probes were granted, and returns when, by
 // Redis' clock. Each probe ends before another is granted, or there are two at once.
 func (f *fixture) probes(askers, enough int) (at []int64) {
@@ -261,7 +266,7 @@ func (f *fixture) probes(askers, enough int) (at []int64) {
 				time.Sleep(rand.N(30 * time.Millisecond)) // the call
 				mu.Lock()
 				under--
-				_, err := f.Probed(f.ctx, "pay", g.ID+":1", delivery.ProbeFailed, "refused")
+				_, err := f.Probed(f.ctx, "pay", made(g), delivery.ProbeFailed, "refused")
 				f.ok(err)
 				mu.Unlock()
 			}
@@ -306,8 +311,8 @@ func TestAProbe(t *testing.T) {
 	if !second.Probe {
 		t.Fatalf("%+v", second)
 	}
-	for id, want := range map[string]bool{first.ID: false, second.ID: true} {
-		if heard, err := f.Probed(f.ctx, "pay", id+":1", delivery.ProbeNothing, ""); err != nil || heard != want {
+	for g, want := range map[delivery.Grant]bool{first: false, second: true} {
+		if heard, err := f.Probed(f.ctx, "pay", made(g), delivery.ProbeNothing, ""); err != nil || heard != want {
 			t.Errorf("heard: %v, %v", heard, err)
 		}
 	}
@@ -364,7 +369,7 @@ func TestTheClockIsSetBack(t *testing.T) {
 	if !g.Probe || g.Health {
 		t.Fatalf("it is not probed: %+v", g)
 	}
-	_, err := f.Probed(f.ctx, "pay", g.ID+":1", delivery.ProbeWell, "")
+	_, err := f.Probed(f.ctx, "pay", made(g), delivery.ProbeWell, "")
 	f.ok(err)
 	f.set("ramp:next", far, "from", far, "lined", far)
 	if g := f.grant(5); g.Rate != 1 || g.Jobs != 0 {

@@ -255,12 +255,12 @@ func (s *Store) viewsOf(ctx context.Context, names []string, a around) ([]delive
 func countVotes(info *delivery.DependencyInfo, votes map[string]string, now time.Time) {
 	for _, vote := range votes {
 		var at, calls, failed, long, longFailed int64
-		if n, _ := fmt.Sscan(vote, &at, &calls, &failed, &long, &longFailed); n != 5 || at < now.Add(-delivery.VoteStands).UnixMilli() {
-			continue
+		if n, _ := fmt.Sscan(vote, &at, &calls, &failed, &long, &longFailed); n != 5 || at < now.Add(-delivery.VoteStands).UnixMilli() || long == 0 {
+			continue // one that has made no calls says nothing of it
 		}
 		info.Workers++
 		info.Calls, info.Failed = info.Calls+int(long), info.Failed+int(longFailed)
-		if long > 0 && float64(longFailed)/float64(long) >= info.Ratio {
+		if float64(longFailed)/float64(long) >= info.Ratio {
 			info.Against++
 		}
 	}

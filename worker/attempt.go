@@ -311,7 +311,7 @@ func (a *attempt) record(ctx context.Context, c delivery.Checkpoint) error {
 	err := a.write(ctx, func(ctx context.Context) error { return a.w.store.Checkpoint(ctx, a.d.Hold, c) })
 	if err == nil || errors.Is(err, jobs.ErrCancelled) || errors.Is(err, jobs.ErrPaused) {
 		a.noteRecorded(c)
-		a.answered()
+		a.answered(c.Step)
 		a.w.metrics.steps.WithLabelValues(a.d.Kind).Inc()
 		a.log.Debug("step recorded", "step", c.Step, "took", c.Elapsed)
 	}

@@ -3,8 +3,10 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,5 +189,52 @@ func TestWhatNeverCalledTellsNothing(t *testing.T) {
 	inState(t, b.store, h.Queue, h.Key, jobs.StateQuarantined) // it was the probe
 	if d := state(t, b.store, "pay", jobs.DependencyOpen); d.Probes == 0 {
 		t.Errorf("%+v", d)
+	}
+}
+
+// TestAProbeThatHangs: the jobs of a service that is back do not wait for a call that was
+// made before, and does not end.
+func TestAProbeThatHangs(t *testing.T) {
+	t.Parallel()
+	pay := newService()
+	kind := jobs.Define[order, string]("order.pay", jobs.Needs("pay"))
+	release := make(chan struct{})
+	ends := sync.OnceFunc(func() { close(release) })
+	var hung atomic.Bool
+	b := arranged(t)
+	opened(t, b.store, "pay")
+	b.run(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+		return jobs.Step(ctx, "charge", func(ctx context.Context) (string, error) {
+			if hung.CompareAndSwap(false, true) {
+				<-release
+			}
+			return pay.call(ctx)
+		})
+	})}})
+	t.Cleanup(ends)
+	fill(t, b.store, kind, 3)
+	eventually(t, "the others are served", func() bool { _, served := pay.count(); return served == 2 })
+	ends()
+	unharmed(t, b.store, "default", 3, pay)
+}
+
+// TestAProbeThatTimesOut: a service that hangs uses up no attempt of the jobs that find out
+// whether it is back, and leaves no failures with them.
+func TestAProbeThatTimesOut(t *testing.T) {
+	t.Parallel()
+	pay := newService()
+	pay.answer(fmt.Errorf("call: %w", context.DeadlineExceeded))
+	kind := jobs.Define[order, string]("order.pay", jobs.Needs("pay"), jobs.Retry(jobs.Fixed(10*time.Millisecond, 2)))
+	b := arranged(t)
+	opened(t, b.store, "pay")
+	b.run(t, worker.Options{Handlers: []jobs.Handler{kind.Do(func(ctx context.Context, _ order) (string, error) {
+		return jobs.Step(ctx, "charge", pay.call)
+	})}})
+	h := enqueue(t, b, kind.New(key(0), order{}))
+	eventually(t, "it has found out three times", func() bool { failed, _ := pay.count(); return failed >= 3 })
+	pay.answer(nil)
+	unharmed(t, b.store, "default", 1, pay)
+	if info, err := b.store.Get(t.Context(), h.Queue, h.Key); err != nil || len(info.Failures) != 0 {
+		t.Errorf("%v, failures %+v", err, info.Failures)
 	}
 }

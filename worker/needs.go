@@ -147,7 +147,7 @@ func (a *attempt) Call(ctx context.Context, step string, services []string) (fun
 	question.Of = a.execution
 	a.calls.Unlock()
 	call, err := a.w.guard.Begin(ctx, question)
-	a.w.stepwise.Store(a.d.Kind, true)
+	a.tells(services)
 	a.calls.Lock()
 	defer a.calls.Unlock()
 	if a.stepServices == nil {
@@ -172,6 +172,28 @@ func (a *attempt) Call(ctx context.Context, step string, services []string) (fun
 			a.seen[name] = a.seen[name] || found(name) != dependency.Nothing
 		}
 	}, nil
+}
+
+// Passed is told of the services of a step that an earlier execution has recorded.
+func (a *attempt) Passed(services []string) { a.tells(services) }
+
+// stepCall is a service that steps of a kind say they call.
+type stepCall struct{ kind, service string }
+
+// tells notes that steps of the kind say which of them calls a service that it needs: then
+// an execution that comes to none of these has not called it.
+func (a *attempt) tells(services []string) {
+	for _, name := range services {
+		if slices.Contains(a.handler.Definition.Needs, name) {
+			a.w.stepwise.Store(stepCall{a.d.Kind, name}, true)
+		}
+	}
+}
+
+// toldBySteps reports whether nothing but its steps tells of a service.
+func (a *attempt) toldBySteps(name string) bool {
+	_, told := a.w.stepwise.Load(stepCall{a.d.Kind, name})
+	return told
 }
 
 // told says what the error of a call of services tells of each.
@@ -239,8 +261,9 @@ func (a *attempt) heldByFailure(f jobs.Failure, c jobs.Classification) (delivery
 			a.w.guard.Note(name, dependency.Failed, f.Rule)
 		}
 		held = a.w.guard.HeldBy(name)
-	case c.Class == jobs.ClassTimeout:
+	case c.Class == jobs.ClassTimeout: // it may be the job's own, unless the service is known to be gone
 		a.blameIt(name)
+		held = a.w.guard.HeldBy(name)
 	case c.Class == jobs.ClassThrottled && c.Rule != "retry after": // which is about the one job
 		held = a.w.guard.Throttled(name, max(c.Wait, time.Second), f.Rule)
 	}
@@ -265,17 +288,19 @@ func (a *attempt) blameIt(name string) (unheard bool) {
 	return !a.seen[name] && !slices.Contains(a.execution.Names(), name)
 }
 
-// answered tells what a probe has found as soon as a step is recorded, of a kind whose
-// steps do not say what they call. Where they do, the step's own call has told it, and
-// the others have called nothing.
-func (a *attempt) answered() {
-	if _, told := a.w.stepwise.Load(a.d.Kind); told || len(a.handler.Definition.Needs) > 1 {
+// answered tells what a probe has found as soon as a step is recorded that does not say
+// what it calls, of a kind none of whose steps says that it calls the service. Where one
+// does, its own call tells it, and the others have not called it.
+func (a *attempt) answered(step string) {
+	if needs := a.handler.Definition.Needs; len(needs) != 1 || a.toldBySteps(needs[0]) {
 		return
 	}
 	a.calls.Lock()
-	call := a.execution
+	call, says := a.execution, a.stepServices[step] != nil
 	a.calls.Unlock()
-	call.Answered()
+	if !says {
+		call.Answered()
+	}
 }
 
 // blame returns the service that a failure is about: the one that it names, the only one
@@ -325,10 +350,11 @@ func (a *attempt) endCalls(v delivery.Verdict) {
 	call.End(func(name string) dependency.Finding {
 		a.calls.Lock()
 		defer a.calls.Unlock()
-		if a.seen[name] {
-			return dependency.Nothing // its steps have told
+		said := found(name)
+		if a.seen[name] || said == dependency.Answered && a.toldBySteps(name) {
+			return dependency.Nothing // its steps have told, or it has not come to one of them
 		}
-		return found(name)
+		return said
 	}, reason)
 }
 

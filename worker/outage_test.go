@@ -325,7 +325,7 @@ func TestFallback(t *testing.T) {
 	}
 }
 
-// TestOneBadNode: a worker that cannot reach a service pauses only itself.
+// TestOneBadNode: a worker that cannot reach a service which others call pauses only itself.
 func TestOneBadNode(t *testing.T) {
 	t.Parallel()
 	good, bad := newService(), newService()
@@ -339,14 +339,44 @@ func TestOneBadNode(t *testing.T) {
 	for range 2 {
 		runWorker(t, f, worker.Options{Handlers: []jobs.Handler{on(good)}, Concurrency: 4})
 	}
-	runWorker(t, f, worker.Options{Handlers: []jobs.Handler{on(bad)}, Concurrency: 4})
 	runScheduler(t, f)
+	if _, err := f.Enqueue(t.Context(), kind.New(key(300), order{})); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is known that the service is reached", func() bool {
+		d, err := f.Dependency(t.Context(), "payments")
+		return err == nil && d.Calls > 0
+	})
+	runWorker(t, f, worker.Options{Handlers: []jobs.Handler{on(bad)}, Concurrency: 4})
 	fill(t, f.Store, kind, 300)
-	unharmed(t, f.Store, "default", 300, good)
+	unharmed(t, f.Store, "default", 301, good)
 	d := state(t, f.Store, "payments", jobs.DependencyClosed)
 	if failed, _ := bad.count(); d.Turn != 0 || failed > 60 {
 		t.Errorf("%d calls of the bad node failed; the breaker: %+v", failed, d)
 	}
+}
+
+// TestIdleWorkersHaveNoSay: the breaker opens by what one worker sees that has all the calls,
+// though another needs the service too.
+func TestIdleWorkersHaveNoSay(t *testing.T) {
+	t.Parallel()
+	payments := newService()
+	payments.answer(errRefused)
+	do := func(ctx context.Context, _ order) (string, error) { return jobs.Step(ctx, "charge", payments.call) }
+	f := newFaulty(t)
+	busy := jobs.Define[order, string]("order.pay", jobs.Needs("payments"), jobs.Queue("pay"))
+	runWorker(t, f, worker.Options{Handlers: []jobs.Handler{busy.Do(do)}})
+	runWorker(t, f, worker.Options{Handlers: []jobs.Handler{jobs.Define[order, string]("order.refund", jobs.Needs("payments"), jobs.Queue("refund")).Do(do)}})
+	runScheduler(t, f)
+	eventually(t, "both say that they have made no calls", func() bool {
+		return f.Redis().HLen(t.Context(), "perdure:{@dep}:votes:payments").Val() == 2
+	})
+	fill(t, f.Store, busy, 20)
+	if d := state(t, f.Store, "payments", jobs.DependencyOpen); !strings.Contains(d.Reason, "seen by 1 of 1 workers") {
+		t.Error(d.Reason)
+	}
+	payments.answer(nil)
+	unharmed(t, f.Store, "pay", 20, payments)
 }
 
 // TestRelapse: a service that goes away again while its jobs come back stops them at once;

@@ -163,7 +163,7 @@ type Worker struct {
 	handlers map[code]jobs.Handler
 	newest   map[string]int    // version by kind
 	guard    *dependency.Guard // nil in an isolated process: its worker guards
-	stepwise sync.Map          // kinds whose steps have said which services they call
+	stepwise sync.Map          // of [stepCall]: which services the steps of kinds have said they call
 	metrics  *metrics
 	log      *slog.Logger
 	name     string // host:pid, for people

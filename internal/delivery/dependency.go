@@ -77,6 +77,9 @@ func (p Pass) String() string {
 	return fmt.Sprintf("%s %d %s %s", sort, p.Turn, p.ID, p.Name)
 }
 
+// Made is what tells a probe from others, of all turns: '<turn> <id>'.
+func (p Pass) Made() string { return fmt.Sprintf("%d %s", p.Turn, p.ID) }
+
 // ParsePass reads '<since ms> <issued ms> <pass>'; nil when it is none.
 func ParsePass(text string) *Pass {
 	parts := strings.SplitN(text, " ", 6)
@@ -148,8 +151,7 @@ type Probed string
 const (
 	ProbeWell    Probed = "well"
 	ProbeFailed  Probed = "failed"
-	ProbeNothing Probed = "nothing"   // it did not come to call the service
-	ProbeGoesOn  Probed = "under way" // it is not over
+	ProbeNothing Probed = "nothing" // it did not come to call the service
 )
 
 // Lease is a place that is taken under a limit of concurrency.
@@ -164,7 +166,7 @@ type DependencyInfo struct {
 	Ratio    float64   `json:"ratio"`
 	MinCalls int       `json:"min_calls"`
 	Quorum   int       `json:"quorum"`
-	Workers  int       `json:"workers"` // that have a vote
+	Workers  int       `json:"workers"` // that call it
 	Against  int       `json:"against"` // of them, that see it fail
 	Calls    int       `json:"calls"`   // ended within the last 30 s, as workers last said
 	Failed   int       `json:"failed"`  // of them

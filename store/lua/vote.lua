@@ -7,8 +7,9 @@
 -- ARGV[7] of them, failed   ARGV[8] reason of the last failure   ARGV[9] how long a vote stands, ms
 -- Returns 1 it has opened; 0 it has not; -1 the vote is of another turn.
 -- A vote is '<at> <calls> <failed> <calls> <failed>'. A worker is against when the calls of its own fail so, enough of them to
--- be no accident. Where one worker alone has a vote it decides; a quorum of more must agree, so that one bad node pauses
--- only itself. While it recovers few calls are made, and fewer decide.
+-- be no accident. Where one worker alone calls it that one decides; a quorum of more must agree, so that one bad node pauses
+-- only itself. Who has not called it within the long while knows nothing, and does not count. While it recovers few calls are
+-- made, and fewer decide: there two of one worker are not enough where others may call it next.
 local _, now_ms = clock()
 local had = redis.call('HMGET', KEYS[1], 'state', 'turn')
 local state, turn = had[1] or 'closed', had[2] or '0'
@@ -18,20 +19,19 @@ redis.call('PEXPIRE', KEYS[5], ARGV[9])
 redis.call('ZADD', KEYS[3], now_ms, ARGV[1])
 if state == 'open' or ARGV[7] == '0' then return 0 end
 
-local votes, sum = {}, {0, 0, 0, 0}
+local votes, sum, recovering = {}, {0, 0, 0, 0}, state == 'recovering'
 local all = redis.call('HGETALL', KEYS[5])
 for i = 1, #all, 2 do
   local at, calls, failed, long, long_failed = string.match(all[i + 1], '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
   if not at or math.abs(now_ms - tonumber(at)) > tonumber(ARGV[9]) then
     redis.call('HDEL', KEYS[5], all[i])
-  else
+  elseif recovering or tonumber(long) > 0 then
     local vote = {tonumber(calls), tonumber(failed), tonumber(long), tonumber(long_failed)}
     votes[#votes + 1] = vote
     for k = 1, 4 do sum[k] = sum[k] + vote[k] end
   end
 end
 local ratio, least, quorum = setting(KEYS[1], 'ratio', 0.5), setting(KEYS[1], 'least', 5), setting(KEYS[1], 'quorum', 2)
-local recovering = state == 'recovering'
 if recovering then least = math.min(least, 2) end
 
 -- bad says whether so many of so many calls tell that the service is gone.
