@@ -19,7 +19,7 @@ type Redrive interface {
 	Board(ctx context.Context) (map[string]jobs.Standing, error)
 	Grant(ctx context.Context, name string, waiting int64, checker bool) (delivery.Grant, error)
 	Drive(ctx context.Context, lane delivery.Lane, n int, g delivery.Grant, first int) (sent int, left int64, err error)
-	Probed(ctx context.Context, name, id string, found delivery.Probed, reason string) (bool, error)
+	Probed(ctx context.Context, name, probe string, found delivery.Probed, reason string) (bool, error)
 }
 
 // Hold is what the scheduler needs of the store to pause queues for a dependency.
@@ -238,7 +238,7 @@ func (r *redriver) probe(ctx context.Context, name, queue string, sent int, g de
 	case queue != "":
 		return r.s.store.LetThrough(ctx, queue, name, g)
 	}
-	_, err := r.s.store.Probed(ctx, name, g.ID+":1", delivery.ProbeNothing, "")
+	_, err := r.s.store.Probed(ctx, name, delivery.Pass{Turn: g.Turn, ID: g.ID + ":1"}.Made(), delivery.ProbeNothing, "")
 	return err
 }
 

@@ -85,10 +85,10 @@ func (o *outage) UnholdQueue(_ context.Context, queue, _, _ string) error {
 	return nil
 }
 
-func (o *outage) Probed(_ context.Context, _, id string, found delivery.Probed, _ string) (bool, error) {
+func (o *outage) Probed(_ context.Context, _, probe string, found delivery.Probed, _ string) (bool, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if id == "g:1" && found == delivery.ProbeNothing {
+	if probe == "1 g:1" && found == delivery.ProbeNothing {
 		o.nobody++
 	}
 	return true, nil
