@@ -67,11 +67,11 @@ type Guard struct {
 	view     map[string]jobs.Standing // of those that are not closed, or bound something
 	services map[string]*service
 	leases   map[delivery.Lease]bool
-	left     []delivery.Lease  // to be given back
-	probes   map[string]string // under way here: id to name
-	heard    int               // news so far
-	urgent   chan struct{}     // a call has failed
-	leaving  chan struct{}     // places are to be given back
+	left     []delivery.Lease   // to be given back
+	probes   map[string]probing // under way here, by id
+	heard    int                // news so far
+	urgent   chan struct{}      // a call has failed
+	leaving  chan struct{}      // places are to be given back
 }
 
 // service is what this worker knows of a service by its own calls.
@@ -90,6 +90,12 @@ type service struct {
 	trying    bool // one call is under way that finds out
 }
 
+// probing is a probe that is under way here.
+type probing struct {
+	name  string
+	began time.Duration
+}
+
 // New returns a guard on a store.
 func New(store Store, options Options) (*Guard, error) {
 	if options.Log == nil {
@@ -97,7 +103,7 @@ func New(store Store, options Options) (*Guard, error) {
 	}
 	g := &Guard{
 		store: store, options: options, log: options.Log, start: time.Now(), known: map[string]jobs.Dependency{}, view: map[string]jobs.Standing{},
-		services: map[string]*service{}, leases: map[delivery.Lease]bool{}, probes: map[string]string{},
+		services: map[string]*service{}, leases: map[delivery.Lease]bool{}, probes: map[string]probing{},
 		urgent: make(chan struct{}, 1), leaving: make(chan struct{}, 1),
 	}
 	for _, name := range options.Needs {
@@ -273,8 +279,8 @@ func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *deliv
 	switch standing.State {
 	case jobs.DependencyOpen:
 		switch {
-		case pass != nil && pass.Probe && pass.Turn == standing.Turn:
-			c.probe, g.probes[pass.ID] = pass, name
+		case pass != nil && pass.Probe && pass.Turn == standing.Turn && !g.hanging(name):
+			c.probe, g.probes[pass.ID] = pass, probing{name, now}
 			return nil, nil
 		case pass != nil && !pass.Probe && pass.Turn >= standing.Turn: // what is known here is older than the pass
 			c.began[name] = jobs.Standing{State: jobs.DependencyRecovering, Turn: pass.Turn}
@@ -308,6 +314,19 @@ func (g *Guard) lookAt(c *Call, name string, standing jobs.Standing, pass *deliv
 		return nil, atLimit(name, standing)
 	}
 	return asking(name, pass, sent), nil
+}
+
+// hanging reports whether so many probes of a service hang here that another one has to
+// wait: each holds a slot, so after the first it is ten seconds, and then twice as long each
+// time. The lock is held.
+func (g *Guard) hanging(name string) bool {
+	n, last := 0, time.Duration(0)
+	for _, p := range g.probes {
+		if p.name == name {
+			n, last = n+1, max(last, p.began)
+		}
+	}
+	return n > 0 && g.now()-last < 5*time.Second<<min(n, 20)
 }
 
 func asking(name string, pass *delivery.Pass, sent bool) *delivery.Ask {

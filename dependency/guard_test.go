@@ -3,6 +3,7 @@ package dependency
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -472,5 +473,35 @@ func TestAPlaceIsGivenBack(t *testing.T) {
 	defer g.mu.Unlock()
 	if !slices.Equal(g.left, []delivery.Lease{{Name: "kind/k", ID: "id"}}) {
 		t.Errorf("given back: %v", g.left)
+	}
+}
+
+// TestProbesThatHang: each holds a slot, so the next one begins later each time.
+func TestProbesThatHang(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		ago    []time.Duration // probes that hang
+		begins bool
+	}{
+		"none":                       {nil, true},
+		"one, for nine seconds":      {[]time.Duration{9 * time.Second}, false},
+		"one, for eleven":            {[]time.Duration{11 * time.Second}, true},
+		"two, the last for 19":       {[]time.Duration{31 * time.Second, 19 * time.Second}, false},
+		"two, the last for 21":       {[]time.Duration{31 * time.Second, 21 * time.Second}, true},
+		"many, the last for an hour": {slices.Repeat([]time.Duration{time.Hour}, 5), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, _ := newGuard(t, jobs.Standing{Name: "payments", State: jobs.DependencyOpen, Turn: 3})
+			g.start = g.start.Add(-2 * time.Hour)
+			for i, ago := range c.ago {
+				g.probes[fmt.Sprint(i)] = probing{"payments", g.now() - ago}
+			}
+			pass := delivery.Pass{Name: "payments", Turn: 3, ID: "id", Probe: true}
+			_, err := g.Begin(t.Context(), Question{Names: []string{"payments"}, Pass: &pass})
+			if c.begins != (err == nil) {
+				t.Errorf("it begins: %v, %v", err == nil, err)
+			}
+		})
 	}
 }

@@ -7,7 +7,7 @@
 -- Returns {state, turn, jobs, probe, rate}: probe is '' none, 'job': the one job is the probe, 'health': the asker is to ask the
 -- service. The probe's id is ARGV[4] and ':1', as that of the first job's place. rate is that of the ramp, as text.
 -- Sent twice, or when its answer is lost, what was granted is used by nobody: the places are free again after two seconds.
--- At most a probe a second is under way; after half a minute, one every two seconds. Jobs that wait on a dependency which
+-- At most a probe a second begins; after half a minute, one every two seconds. Jobs that wait on a dependency which
 -- nothing is known of have outlived what was known (Redis has lost it): it recovers.
 local _, now_ms = clock()
 local waiting, most = tonumber(ARGV[2]), tonumber(ARGV[3])
