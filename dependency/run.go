@@ -249,7 +249,7 @@ func (g *Guard) isDue(name string) bool {
 		return false
 	}
 	state, every := g.view[name].State, voteEvery
-	if state == jobs.DependencyRecovering {
+	if state == jobs.DependencyRecovering || s.heldUntil > 0 {
 		every = time.Second
 	}
 	return state != jobs.DependencyOpen && (s.dirty || (recent || ours) && now-s.voted >= every)

@@ -25,6 +25,13 @@ func seenBy(owner string, turn, calls, failed, long, longFailed int) func(f *fix
 	}
 }
 
+// alone has fewer than a quorum have said, so many ms ago, that pay is gone.
+func alone(ago int64) func(f *fixture, _ any) any {
+	return func(f *fixture, _ any) any {
+		return f.rdb.HSet(f.ctx, dependencyKeys("pay")[4], "!alone", f.redisMilli()-ago).Val()
+	}
+}
+
 // opensPay has pay opened by the only worker's vote, in its first turn.
 func opensPay(f *fixture) any {
 	f.t.Helper()
@@ -170,6 +177,8 @@ func dependencyCases() []scriptCase {
 		{"vote 1 it recovers", recovered, seenBy("o", 1, 2, 2, 2, 2)},
 		{"vote 0", nil, seenBy("o", 0, 5, 0, 5, 0)},
 		{"vote 0 few have failed", nil, seenBy("o", 0, 5, 1, 5, 1)},
+		{"vote 0 the others are idle", after(nil, seenBy("p", 0, 0, 0, 0, 0)), seenBy("o", 0, 5, 5, 5, 5)},
+		{"vote 1 the others are idle still", after(nil, seenBy("p", 0, 0, 0, 0, 0), alone(2500)), seenBy("o", 0, 0, 0, 5, 5)},
 		{"vote 0 it is open", opensPay, seenBy("o", 1, 5, 5, 5, 5)},
 		{"vote -1", opensPay, seenBy("o", 0, 5, 5, 5, 5)},
 		{"vote -1 of the turn before", recovered, seenBy("o", 0, 5, 5, 5, 5)},

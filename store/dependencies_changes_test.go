@@ -403,6 +403,27 @@ vote 0 it is open
 +perdure:{@dep}:votes:pay ttl=set
 ~perdure:{@dep}:names pay=<time>
 
+vote 1 the others are idle still
++perdure:{@dep}:board pay={"forced":false,"rate":0,"turn":1,"state":"open","throttled":0,"by":"perdure","reason":"5 of 5 calls failed, seen by 1 of 1 workers; the last one: refused","places":0,"since":<time>}
++perdure:{@dep}:d:pay by=perdure
++perdure:{@dep}:d:pay next=<time>
++perdure:{@dep}:d:pay probes=0
++perdure:{@dep}:d:pay reason=5 of 5 calls failed, seen by 1 of 1 workers; the last one: refused
++perdure:{@dep}:d:pay resumed=0
++perdure:{@dep}:d:pay since=<time>
++perdure:{@dep}:d:pay state=open
++perdure:{@dep}:d:pay turn=1
++perdure:{@dep}:events 0=open pay by perdure: 5 of 5 calls failed, seen by 1 of 1 workers; the last one: refused (closed -> open)
+-perdure:{@dep}:votes:pay !alone
+-perdure:{@dep}:votes:pay p
+-perdure:{@dep}:votes:pay ttl
+~perdure:{@dep}:names pay=<time>
+
+vote 0 the others are idle
++perdure:{@dep}:votes:pay !alone=<time>
++perdure:{@dep}:votes:pay o=<time> 5 5 5 5
+~perdure:{@dep}:names pay=<time>
+
 vote 1
 +perdure:{@dep}:board pay={"forced":false,"rate":0,"turn":1,"state":"open","throttled":0,"by":"perdure","reason":"5 of 5 calls failed, seen by 1 of 1 workers; the last one: refused","places":0,"since":<time>}
 +perdure:{@dep}:d:pay by=perdure

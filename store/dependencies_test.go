@@ -85,8 +85,7 @@ func TestABreakerOpens(t *testing.T) {
 		"another ratio":                     {says: jobs.Dependency{Ratio: 0.9}, votes: []string{"o 9/10"}, opens: true},
 		"another minimum":                   {says: jobs.Dependency{MinCalls: 2}, votes: []string{"o 2/2"}, opens: true},
 		"one bad node among three":          {votes: []string{"o 0/5", "p 0/5", "r 500/500"}},
-		"one calls, the others are idle":    {votes: []string{"o 0/0", "p 0/0", "r 5/5"}, opens: true},
-		"one calls, and a quorum of three":  {says: jobs.Dependency{Quorum: 3}, votes: []string{"o 0/0", "p 0/0", "r 9/9"}, opens: true},
+		"one calls, the others are idle":    {votes: []string{"o 0/0", "p 0/0", "r 50/50"}},
 		"one bad node of two, one is idle":  {votes: []string{"o 0/0", "p 0/1", "r 50/50"}},
 		"two of three":                      {votes: []string{"o 0/5", "p 5/5", "r 20/20"}, opens: true},
 		"two, with few calls each":          {votes: []string{"o 3/3", "p 3/3"}, opens: true},
@@ -115,6 +114,40 @@ func TestABreakerOpens(t *testing.T) {
 			events, err := f.DependencyEvents(f.ctx, 10)
 			if err != nil || len(events) != 1 || events[0].What != "open" || events[0].Key != "pay" {
 				t.Errorf("%+v, %v", events, err)
+			}
+		})
+	}
+}
+
+// TestOneCallsAndOthersAreIdle: what one worker sees decides once the others had two seconds
+// to call the service, and did not.
+func TestOneCallsAndOthersAreIdle(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		says  jobs.Dependency
+		ago   int64 // since it has said so first
+		then  string
+		opens bool
+	}{
+		"a moment later":                    {ago: 500, then: "r 9/9"},
+		"two seconds later":                 {ago: 2100, then: "r 9/9", opens: true},
+		"one has succeeded":                 {ago: 2100, then: "r 1/2"},
+		"others call it":                    {ago: 2100, then: "p 0/1"},
+		"long ago":                          {ago: 11_000, then: "r 9/9"},
+		"with a quorum of three":            {says: jobs.Dependency{Quorum: 3}, ago: 2100, then: "r 9/9", opens: true},
+		"with the clock set back meanwhile": {ago: -60_000, then: "r 9/9"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := open(t)
+			c.says.Name = "pay"
+			f.ok(f.Declare(f.ctx, c.says))
+			if f.votes(0, "o 0/0", "p 0/0", "r 5/5") {
+				t.Fatal("it has opened at once")
+			}
+			alone(c.ago)(f, nil)
+			if opened := f.votes(0, c.then); opened != c.opens {
+				t.Errorf("opened: %v", opened)
 			}
 		})
 	}
