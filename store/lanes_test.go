@@ -384,14 +384,14 @@ func TestShelveLosesNothing(t *testing.T) {
 	})
 	for i := range 3 {
 		wg.Go(func() {
-			for {
+			for last := false; ; {
 				batch, err := f.Claim(f.ctx, "q", fmt.Sprint("o", i), 5)
-				f.ok(err)
+				if f.ok(err); last && batch.Emptied {
+					return
+				}
 				select {
-				case <-done:
-					if batch.Emptied {
-						return
-					}
+				case <-done: // nobody adds more: the next claim that finds nothing is the last one
+					last = true
 				default:
 				}
 			}
