@@ -40,7 +40,19 @@ func (g *Guard) Run(ctx context.Context) {
 	loops.Wait()
 }
 
-// Sync reads the board. A worker does so before its first claim. What is known here not to
+// Start says what the programs say of dependencies and limits, and reads the board. A
+// worker does so before its first claim: its own limits bound it from the beginning.
+func (g *Guard) Start(ctx context.Context) error {
+	if g == nil {
+		return nil
+	}
+	if err := g.declare(ctx); err != nil {
+		return err
+	}
+	return g.Sync(ctx)
+}
+
+// Sync reads the board. What is known here not to
 // be closed and the board says nothing of may have been lost: it is held until the record
 // has been asked, so that nothing is let through at once.
 func (g *Guard) Sync(ctx context.Context) error {

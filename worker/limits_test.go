@@ -42,15 +42,9 @@ func TestLimitOfConcurrency(t *testing.T) {
 		free.Do(func(context.Context, order) (string, error) { return "", nil }),
 	}
 	b := arranged(t)
-	declares := runWorker(t, b.store, worker.Options{Handlers: handlers})
-	eventually(t, "the limit is known", func() bool {
-		board, err := b.store.Board(t.Context())
-		return err == nil && board["kind/order.print"].Limit.Concurrency == 3
-	})
-	declares()
+	fill(t, b.store, bounded, 200) // they are there before anybody has said what the limit is
 	b.run(t, worker.Options{Handlers: handlers, Concurrency: 8})
 	runWorker(t, b.store, worker.Options{Handlers: handlers, Concurrency: 8})
-	fill(t, b.store, bounded, 200)
 	wait(t, enqueue(t, b, free.New("free", order{})))
 	unharmed(t, b.store, "default", 200, press)
 	if press.most > 3 {

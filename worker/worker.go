@@ -318,7 +318,7 @@ func (w *Worker) enlist(ctx context.Context) error {
 	if err := w.store.Publish(ctx, w.published()); err != nil {
 		return err
 	}
-	if err := w.guard.Sync(ctx); err != nil {
+	if err := w.guard.Start(ctx); err != nil {
 		return err
 	}
 	if err := w.enter(ctx, w.ownerID()); err != nil {
