@@ -94,6 +94,20 @@ func (o *outage) Probed(_ context.Context, _, probe string, found delivery.Probe
 	return true, nil
 }
 
+// runs has a scheduler run for three seconds.
+func runs(t *testing.T, o *outage) {
+	t.Helper()
+	s, err := scheduler.New(o, scheduler.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if err := s.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestOneGrantIsOneProbe: of all that waits one job is sent to probe, which somebody will
 // claim; when none is, that is told.
 func TestOneGrantIsOneProbe(t *testing.T) {
@@ -124,15 +138,7 @@ func TestOneGrantIsOneProbe(t *testing.T) {
 						o.pending[queue] = 0
 					}
 				}
-				s, err := scheduler.New(o, scheduler.Options{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-				defer cancel()
-				if err := s.Run(ctx); err != nil {
-					t.Error(err)
-				}
+				runs(t, o)
 				if want := strings.Fields(c.want); !slices.Equal(o.probes, want) || o.nobody != 1-len(want) {
 					t.Errorf("probes in %v, want one in %v; told that nobody probes: %d times", o.probes, want, o.nobody)
 				}
@@ -146,15 +152,7 @@ func TestOneGrantIsOneProbe(t *testing.T) {
 func TestAHoldEndsWithItsCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &outage{fake: newFake(), held: map[string][]string{"q": {"pay"}, "mixed": {"pay"}}, mixed: map[string]bool{"mixed": true}}
-		s, err := scheduler.New(o, scheduler.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-		defer cancel()
-		if err := s.Run(ctx); err != nil {
-			t.Error(err)
-		}
+		runs(t, o)
 		if !slices.Equal(o.unheld, []string{"mixed"}) {
 			t.Errorf("held no longer: %v", o.unheld)
 		}

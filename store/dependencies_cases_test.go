@@ -441,7 +441,14 @@ func laneFaults() []faultCase {
 		{script: "pause", name: "in a lane", arrange: run, call: func(f *fixture, from any) error { return inLane(f, held(f, from)) },
 			stale: inLane, staleErr: jobs.ErrLost},
 		{script: "drive", arrange: parkedIn("k", "l"), call: drive},
+		{script: "drive", name: "a probe, into a queue that is held", arrange: after(parkedIn("k", "l"), holdFor("pay")), call: func(f *fixture, _ any) error {
+			_, _, err := f.Drive(f.ctx, pay, 1, delivery.Grant{Turn: 1, ID: "g", Probe: true}, 1)
+			return err
+		}},
 		{script: "shelve", arrange: after(pendingJob, holdFor("pay")), call: func(f *fixture, _ any) error { _, _, err := f.Shelve(f.ctx, "q", "pay"); return err }},
+		{script: "hold", name: "no longer for a dependency", arrange: after(pendingJob, holdFor("pay")), itself: true, call: func(f *fixture, _ any) error {
+			return f.UnholdQueue(f.ctx, "q", "pay", "a kind has come")
+		}},
 		{script: "hold", name: "for a dependency", arrange: pendingJob, itself: true, call: func(f *fixture, _ any) error { return f.HoldQueue(f.ctx, "q", "pay", "it is away") }},
 		// The one that is let through is handed back, and another one once that is due.
 		{script: "claim", name: "of one that is let through", arrange: after(pendingJob, holdFor("pay"), letThrough),
